@@ -1,0 +1,35 @@
+// token[0] = the index of the largest logit, the lowest index among equals.
+// One workgroup in all: lanes take every WIDTH-th logit, then lane 0 compares their winners.
+struct Params { n_vocab: u32 }
+
+const LANES = 256u;
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> logits: array<f32>;            // (n_vocab)
+@group(0) @binding(2) var<storage, read_write> token: array<u32>;       // (1)
+var<workgroup> best_logit: array<f32, LANES>;
+var<workgroup> best_index: array<u32, LANES>;
+
+@compute @workgroup_size(LANES)
+fn main(@builtin(local_invocation_index) lane: u32) {
+    var logit = -3.4e38;
+    var index = lane;
+    for (var i = lane; i < params.n_vocab; i += LANES) {
+        if logits[i] > logit {
+            logit = logits[i];
+            index = i;
+        }
+    }
+    best_logit[lane] = logit;
+    best_index[lane] = index;
+    workgroupBarrier();
+    if lane == 0u {
+        for (var i = 1u; i < LANES; i++) {
+            let better = best_logit[i] > logit || (best_logit[i] == logit && best_index[i] < index);
+            if better {
+                logit = best_logit[i];
+                index = best_index[i];
+            }
+        }
+        token[0] = index;
+    }
+}

@@ -1,0 +1,56 @@
+// y[y_first + r] (+)= sum_k weight[r, k] * x[k], for one token.
+// One workgroup per TILES tiles of 32 rows. Eight lanes own a tile, four rows each; K_SPLIT groups of eight lanes
+// share a tile by taking every K_SPLIT-th block of 32 columns.
+struct Params { n_rows: u32, n_blocks: u32, y_first: u32, accumulate: u32 }
+
+const SIZE = 8u * K_SPLIT * TILES;
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;      // (n_blocks * 32), padded with zeros
+@group(0) @binding(2) var<storage, read_write> y: array<f32>;      // (y_first + n_rows or more)
+var<workgroup> partial: array<vec4<f32>, SIZE>;
+
+@compute @workgroup_size(SIZE)
+fn main(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) group: vec3<u32>) {
+    let n_tiles = (params.n_rows + 31u) / 32u;
+    let tile = group.x * TILES + lane / (8u * K_SPLIT);
+    let row_lane = lane % 8u;
+    let split = (lane / 8u) % K_SPLIT;
+    let first_block = min(tile, n_tiles - 1u) * params.n_blocks;
+    var sum = vec4<f32>(0.0);
+    // The bounds are uniform, since x_load may hand activations from lane to lane; a lane past the end repeats the
+    // last block and drops the result.
+    for (var i = 0u; i < params.n_blocks; i += K_SPLIT) {
+        let block = min(i + split, params.n_blocks - 1u);
+        let a = x_load(block * 8u, row_lane);
+        let w = weight_load(first_block + block, row_lane);
+        var dots = a.q0 * weight_quad(w, 0u);
+        dots += a.q1 * weight_quad(w, 1u);
+        dots += a.q2 * weight_quad(w, 2u);
+        dots += a.q3 * weight_quad(w, 3u);
+        dots += a.q4 * weight_quad(w, 4u);
+        dots += a.q5 * weight_quad(w, 5u);
+        dots += a.q6 * weight_quad(w, 6u);
+        dots += a.q7 * weight_quad(w, 7u);
+        dots *= weight_scale(w);
+        if WEIGHT_HAS_MIN {
+            dots += weight_min(w) * dot(a.q0 + a.q1 + a.q2 + a.q3 + a.q4 + a.q5 + a.q6 + a.q7, vec4<f32>(1.0));
+        }
+        sum += select(vec4<f32>(0.0), dots, i + split < params.n_blocks);
+    }
+    if K_SPLIT > 1u {
+        partial[lane] = sum;
+        workgroupBarrier();
+        if split == 0u {
+            for (var i = 1u; i < K_SPLIT; i++) { sum += partial[lane + i * 8u]; }
+        }
+    }
+    if split == 0u && tile < n_tiles {
+        let row = tile * 32u + row_lane * 4u;
+        for (var j = 0u; j < 4u; j++) {
+            if row + j < params.n_rows {
+                let at = params.y_first + row + j;
+                y[at] = select(0.0, y[at], params.accumulate == 1u) + sum[j];
+            }
+        }
+    }
+}

@@ -1,0 +1,14 @@
+//! Bytes on disk to described tensors. Knows nothing of devices or architectures.
+
+pub mod block;
+pub mod gguf;
+pub mod pack;
+pub mod safetensors;
+pub mod source;
+pub mod tensor;
+
+pub use block::WeightFormat;
+pub use gguf::{Gguf, Metadata, Value};
+pub use self::safetensors::Folder;
+pub use source::ByteSource;
+pub use tensor::TensorInfo;

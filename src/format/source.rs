@@ -1,0 +1,68 @@
+//! Where bytes come from: a file or a piece of memory, read at any offset.
+
+use crate::{
+    error::{Error, Result},
+    platform::PlatformFile,
+};
+use std::path::{Path, PathBuf};
+
+/// Random access to the bytes of one file, whatever holds them.
+#[derive(Debug)]
+pub struct ByteSource {
+    name: String,
+    bytes: Bytes,
+}
+
+#[derive(Debug)]
+enum Bytes {
+    File { path: PathBuf, file: PlatformFile },
+    Memory(Vec<u8>),
+}
+
+impl ByteSource {
+    /// Opens a file. Errors: [`Error::Io`].
+    pub fn open(path: &Path) -> Result<Self> {
+        let file = PlatformFile::open(path).map_err(|source| Error::Io { path: path.into(), source })?;
+        let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
+        Ok(Self { name, bytes: Bytes::File { path: path.into(), file } })
+    }
+
+    /// Bytes already in memory; `name` stands in error messages.
+    pub fn memory(name: &str, bytes: Vec<u8>) -> Self {
+        Self { name: name.into(), bytes: Bytes::Memory(bytes) }
+    }
+
+    /// The file's name for messages.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Length in bytes.
+    pub fn n_bytes(&self) -> u64 {
+        match &self.bytes {
+            Bytes::File { file, .. } => file.n_bytes(),
+            Bytes::Memory(bytes) => bytes.len() as u64,
+        }
+    }
+
+    /// Fills `out` from `offset`.
+    ///
+    /// Errors: [`Error::Corrupt`] when the range passes the end, [`Error::Io`] when the read fails.
+    pub async fn read_at(&self, offset: u64, out: &mut [u8]) -> Result<()> {
+        let end = offset.checked_add(out.len() as u64).filter(|&end| end <= self.n_bytes());
+        if end.is_none() {
+            return Err(Error::corrupt(
+                &self.name,
+                format!("it ends at byte {}, before bytes {offset} + {}", self.n_bytes(), out.len()),
+            ));
+        }
+        match &self.bytes {
+            Bytes::Memory(bytes) => out.copy_from_slice(&bytes[offset as usize..][..out.len()]),
+            Bytes::File { path, file } => file
+                .read_exact_at(offset, out)
+                .await
+                .map_err(|source| Error::Io { path: path.clone(), source })?,
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,73 @@
+//! What each kernel means: its shader, its bindings by name, its f64 reference; and how a shader is put together.
+//!
+//! A kernel is in [`ALL`] or it does not exist: pipelines, `doctor`, tests and benches iterate over that list.
+
+mod argmax;
+mod attention;
+mod embed;
+mod matmul;
+mod matvec;
+pub mod reference;
+mod rms_norm;
+mod rope;
+mod swiglu;
+mod variant;
+
+pub use argmax::ARGMAX;
+pub use attention::ATTENTION;
+pub use embed::EMBED;
+pub use matmul::MATMUL;
+pub use matvec::MATVEC;
+pub use reference::{Call, Planes};
+pub use rms_norm::RMS_NORM;
+pub use rope::ROPE;
+pub use swiglu::SWIGLU;
+pub use variant::{Assembled, CacheFormat, Tuning, Variant, XSource};
+
+/// Every kernel.
+pub static ALL: [&Kernel; 8] = [&EMBED, &RMS_NORM, &MATVEC, &MATMUL, &ROPE, &ATTENTION, &SWIGLU, &ARGMAX];
+
+/// One kernel: a WGSL file with one entry point `main`, and its meaning on the CPU.
+///
+/// Group 0 holds binding 0 `params` (uniform), then `reads`, then `writes`. Group 1, where `weights` says so, holds
+/// the planes of one packed matrix (see [`crate::format::pack`]).
+#[derive(Debug)]
+pub struct Kernel {
+    /// Stem of the files, label of pipelines and traces, id in tests.
+    pub name: &'static str,
+    pub shader: &'static str,
+    /// Fields of `Params`, all `u32` or `f32`.
+    pub params: &'static [&'static str],
+    pub reads: &'static [&'static str],
+    pub writes: &'static [&'static str],
+    /// Which fragments the shader needs.
+    pub needs: Needs,
+    /// The same computation in f64, from the same words.
+    pub reference: fn(&mut Call<'_>),
+    /// Largest allowed `max|a - b| / max|b|` against the reference.
+    pub tolerance: f64,
+}
+
+/// Fragments of `shaders/lib` that a kernel uses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Needs {
+    /// `weight_FORMAT.wgsl`: a packed matrix in group 1.
+    pub weights: bool,
+    /// `x_direct.wgsl` or `x_broadcast.wgsl`: activations read block by block.
+    pub x: bool,
+    /// `reduce.wgsl` or `reduce_subgroup.wgsl`.
+    pub reduce: bool,
+    /// `cache_FORMAT.wgsl`: how keys and values are stored.
+    pub cache: bool,
+}
+
+impl Needs {
+    const NOTHING: Self = Self { weights: false, x: false, reduce: false, cache: false };
+}
+
+impl PartialEq for Kernel {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name
+    }
+}
+impl Eq for Kernel {}

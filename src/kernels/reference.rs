@@ -1,0 +1,90 @@
+//! What a reference receives: the same words as the GPU, with the packed weights decoded row by row.
+
+use super::CacheFormat;
+use crate::format::{WeightFormat, pack};
+use half::f16;
+
+/// One dispatch as a reference sees it: parameter words, buffers in binding order, the number of tokens in the batch.
+#[derive(Debug)]
+pub struct Call<'a> {
+    pub params: &'a [u32],
+    pub reads: &'a [&'a [u32]],
+    pub writes: &'a mut [Vec<u32>],
+    pub planes: Option<Planes<'a>>,
+    pub cache: CacheFormat,
+}
+
+/// The planes of one packed matrix.
+#[derive(Debug, Clone, Copy)]
+pub struct Planes<'a> {
+    pub format: WeightFormat,
+    pub quants: &'a [u32],
+    pub scales: &'a [u32],
+}
+
+/// What the CPU writes before each step: see `shaders/embed.wgsl` for the layout.
+#[derive(Debug, Clone, Copy)]
+pub struct Step<'a> {
+    pub n_tokens: usize,
+    pub position: usize,
+    pub tokens: &'a [u32],
+}
+
+/// Words of the step buffer before the token ids.
+pub const STEP_HEAD_WORDS: usize = 4;
+
+impl<'a> Call<'a> {
+    /// Parameter `index` as a count.
+    pub fn count(&self, index: usize) -> usize {
+        self.params[index] as usize
+    }
+
+    /// Parameter `index` as a float.
+    pub fn float(&self, index: usize) -> f64 {
+        f32::from_bits(self.params[index]) as f64
+    }
+
+    /// Read binding `index` as floats.
+    pub fn read(&self, index: usize) -> &'a [f32] {
+        bytemuck::cast_slice(self.reads[index])
+    }
+
+    /// Read binding 0 as the step.
+    pub fn step(&self) -> Step<'a> {
+        let words = self.reads[0];
+        let (n_tokens, position) = (words[0] as usize, words[1] as usize);
+        Step { n_tokens, position, tokens: &words[STEP_HEAD_WORDS..] }
+    }
+
+    /// Write binding `index` as floats.
+    pub fn write(&mut self, index: usize) -> &mut [f32] {
+        bytemuck::cast_slice_mut(&mut self.writes[index])
+    }
+
+    /// Row `row` of the weights, `n_blocks * 32` wide, in f64.
+    pub fn weight_row(&self, row: usize, n_blocks: usize) -> Vec<f64> {
+        let Planes { format, quants, scales } = self.planes.expect("a kernel with weights");
+        pack::unpack_row(format, quants, scales, n_blocks, row).into_iter().map(f64::from).collect()
+    }
+
+    /// Stores `value` at `index` of a cache held in write binding `binding`, rounded to the cache's format.
+    pub fn write_cache(&mut self, binding: usize, index: usize, value: f64) {
+        let words = &mut self.writes[binding];
+        match self.cache {
+            CacheFormat::F32 => words[index] = (value as f32).to_bits(),
+            CacheFormat::F16 => {
+                // Through f32, as the GPU has it before it rounds to f16.
+                let halves: &mut [u16] = bytemuck::cast_slice_mut(words);
+                halves[index] = f16::from_f32(value as f32).to_bits();
+            }
+        }
+    }
+}
+
+/// Number `index` of a cache.
+pub fn read_cache(format: CacheFormat, words: &[u32], index: usize) -> f64 {
+    match format {
+        CacheFormat::F32 => f32::from_bits(words[index]) as f64,
+        CacheFormat::F16 => f16::from_bits(bytemuck::cast_slice::<u32, u16>(words)[index]).to_f64(),
+    }
+}

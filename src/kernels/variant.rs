@@ -1,0 +1,224 @@
+//! A kernel's variant (formats, capabilities, numbers) and the WGSL text that it is assembled from.
+
+use super::Kernel;
+use crate::{format::WeightFormat, platform};
+
+/// How keys and values are stored in the cache.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum CacheFormat {
+    F32,
+    F16,
+}
+
+impl CacheFormat {
+    /// Every format.
+    pub const ALL: [Self; 2] = [Self::F32, Self::F16];
+
+    /// Name as users write it; also the stem of the fragment `cache_NAME.wgsl`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::F16 => "f16",
+        }
+    }
+
+    /// The format called `name`.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|format| format.name().eq_ignore_ascii_case(name))
+    }
+
+    /// Bytes of `n` stored numbers; `n` is a multiple of 4.
+    pub fn bytes(self, n: usize) -> u64 {
+        match self {
+            Self::F32 => 4 * n as u64,
+            Self::F16 => 2 * n as u64,
+        }
+    }
+}
+
+/// How a matrix kernel's lanes come by the activations, 32 at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum XSource {
+    /// Each lane loads all of them: right for GPUs, whose caches serve one address to many lanes at once.
+    Direct,
+    /// Eight lanes load a quarter each and hand it round: right where every lane's load is paid for one by one and
+    /// subgroups are eight lanes wide (lavapipe: 2.4 times faster than `Direct` on four tokens).
+    Broadcast,
+}
+
+/// The numbers and capabilities that an adapter wants its kernels built with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Tuning {
+    /// Invocations per workgroup of kernels that reduce over a workgroup.
+    pub reduce_width: u32,
+    /// Reduce through subgroup operations.
+    pub subgroups: bool,
+    /// Lane groups of a matrix-vector product that share a tile of rows by splitting its columns.
+    pub k_split: u32,
+    /// Tiles of rows per workgroup, in matrix-vector and matrix-matrix products.
+    pub tiles: u32,
+    pub x_source: XSource,
+}
+
+impl Tuning {
+    /// Runs everywhere: WebGPU's default limits, no optional feature.
+    pub const BASELINE: Self =
+        Self { reduce_width: 64, subgroups: false, k_split: 8, tiles: 1, x_source: XSource::Direct };
+
+    /// For a CPU that plays GPU: no barrier pays, so a thread sums whole rows.
+    pub const SOFTWARE: Self =
+        Self { reduce_width: 64, subgroups: false, k_split: 1, tiles: 8, x_source: XSource::Direct };
+
+    /// Every tuning that an adapter with these abilities can run; the first is the baseline.
+    pub fn candidates(subgroups: bool, subgroup_size: Option<u32>) -> Vec<Self> {
+        let mut all = vec![Self::BASELINE, Self::SOFTWARE];
+        if subgroups {
+            all.push(Self { subgroups: true, k_split: 16, ..Self::BASELINE });
+            if subgroup_size == Some(8) {
+                all.push(Self { subgroups: true, x_source: XSource::Broadcast, ..Self::SOFTWARE });
+            }
+        }
+        all
+    }
+}
+
+/// What one pipeline is specialised for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Variant {
+    pub format: Option<WeightFormat>,
+    pub cache: Option<CacheFormat>,
+    pub tuning: Tuning,
+}
+
+impl std::fmt::Display for Variant {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut parts: Vec<String> = Vec::new();
+        parts.extend(self.format.map(|format| format.name().to_string()));
+        parts.extend(self.cache.map(|cache| format!("cache {}", cache.name())));
+        let Tuning { reduce_width, subgroups, k_split, tiles, x_source } = self.tuning;
+        parts.push(format!("width {reduce_width} split {k_split} tiles {tiles}"));
+        parts.extend(subgroups.then(|| "subgroups".to_string()));
+        parts.extend((x_source == XSource::Broadcast).then(|| "broadcast".to_string()));
+        f.write_str(&parts.join(", "))
+    }
+}
+
+/// A whole shader, and where each of its lines came from.
+#[derive(Debug, Clone)]
+pub struct Assembled {
+    pub wgsl: String,
+    /// `(file, first line in wgsl)` of each part, in order; lines count from 1.
+    pub parts: Vec<(String, usize)>,
+    /// Set when the text uses subgroup operations.
+    pub subgroups: bool,
+}
+
+impl Assembled {
+    /// The file and line that `line` of the assembled text came from.
+    pub fn origin(&self, line: usize) -> (&str, usize) {
+        let part = self.parts.iter().rev().find(|part| part.1 <= line).unwrap_or(&self.parts[0]);
+        (&part.0, line + 1 - part.1)
+    }
+}
+
+impl Kernel {
+    /// This kernel as WGSL text for `variant`: `enable` lines, numbers, the kernel's file, its fragments.
+    ///
+    /// Linking is concatenation: WGSL lets a function be used before it is declared.
+    pub fn assemble(&self, variant: Variant) -> Assembled {
+        let tuning = variant.tuning;
+        let broadcast = self.needs.x && tuning.x_source == XSource::Broadcast;
+        let subgroups = broadcast || self.needs.reduce && tuning.subgroups;
+        let head = format!(
+            "{}const WIDTH = {}u;\nconst K_SPLIT = {}u;\nconst TILES = {}u;\n",
+            if subgroups { platform::ENABLE_SUBGROUPS } else { "" },
+            tuning.reduce_width,
+            tuning.k_split,
+            tuning.tiles,
+        );
+        let mut texts = vec![("numbers".to_string(), head), (format!("{}.wgsl", self.name), self.shader.into())];
+        let mut fragment = |name: String| {
+            let text = fragment(&name);
+            texts.push((format!("lib/{name}.wgsl"), text.into()));
+        };
+        if self.needs.weights {
+            let format = variant.format.expect("a kernel with weights needs their format");
+            fragment(format!("weight_{}", format.name()));
+        }
+        if self.needs.x {
+            fragment(if broadcast { "x_broadcast".into() } else { "x_direct".into() });
+        }
+        if self.needs.reduce {
+            fragment(if tuning.subgroups { "reduce_subgroup".into() } else { "reduce".into() });
+        }
+        if self.needs.cache {
+            let cache = variant.cache.expect("a kernel with a cache needs its format");
+            fragment(format!("cache_{}", cache.name()));
+        }
+        let mut assembled = Assembled { wgsl: String::new(), parts: Vec::new(), subgroups };
+        for (name, text) in texts {
+            assembled.parts.push((name, assembled.wgsl.lines().count() + 1));
+            assembled.wgsl.push_str(&text);
+        }
+        assembled
+    }
+
+    /// This kernel's part of a variant: what it does not use is left out, so that equal shaders compare equal.
+    pub fn variant(&self, format: Option<WeightFormat>, cache: Option<CacheFormat>, tuning: Tuning) -> Variant {
+        let mut own = Tuning::BASELINE;
+        if self.needs.reduce {
+            (own.reduce_width, own.subgroups) = (tuning.reduce_width, tuning.subgroups);
+        }
+        if self.needs.x {
+            (own.k_split, own.tiles, own.x_source) = (tuning.k_split, tuning.tiles, tuning.x_source);
+        }
+        Variant {
+            format: format.filter(|_| self.needs.weights),
+            cache: cache.filter(|_| self.needs.cache),
+            tuning: own,
+        }
+    }
+
+    /// Every variant under `tunings`, each shader once.
+    pub fn variants(&self, tunings: &[Tuning]) -> Vec<Variant> {
+        let formats: Vec<_> = match self.needs.weights {
+            true => WeightFormat::ALL.map(Some).to_vec(),
+            false => vec![None],
+        };
+        let caches: Vec<_> = match self.needs.cache {
+            true => CacheFormat::ALL.map(Some).to_vec(),
+            false => vec![None],
+        };
+        let mut all = Vec::new();
+        for &format in &formats {
+            for &cache in &caches {
+                for &tuning in tunings {
+                    let variant = self.variant(format, cache, tuning);
+                    if !all.contains(&variant) {
+                        all.push(variant);
+                    }
+                }
+            }
+        }
+        all
+    }
+}
+
+/// The fragments, by stem.
+fn fragment(name: &str) -> &'static str {
+    match name {
+        "weight_f32" => include_str!("../../shaders/lib/weight_f32.wgsl"),
+        "weight_f16" => include_str!("../../shaders/lib/weight_f16.wgsl"),
+        "weight_bf16" => include_str!("../../shaders/lib/weight_bf16.wgsl"),
+        "weight_q4_0" => include_str!("../../shaders/lib/weight_q4_0.wgsl"),
+        "weight_q4_1" => include_str!("../../shaders/lib/weight_q4_1.wgsl"),
+        "weight_q8_0" => include_str!("../../shaders/lib/weight_q8_0.wgsl"),
+        "x_direct" => include_str!("../../shaders/lib/x_direct.wgsl"),
+        "x_broadcast" => include_str!("../../shaders/lib/x_broadcast.wgsl"),
+        "reduce" => include_str!("../../shaders/lib/reduce.wgsl"),
+        "reduce_subgroup" => include_str!("../../shaders/lib/reduce_subgroup.wgsl"),
+        "cache_f32" => include_str!("../../shaders/lib/cache_f32.wgsl"),
+        "cache_f16" => include_str!("../../shaders/lib/cache_f16.wgsl"),
+        _ => unreachable!("no fragment `{name}`"),
+    }
+}
