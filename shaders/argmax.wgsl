@@ -1,4 +1,4 @@
-// token[0] = the index of the largest logit, the lowest index among equals.
+// token[0] = the index of the largest logit, the lowest index among equals; 0xffffffff when a logit is no number.
 // One workgroup in all: lanes take every WIDTH-th logit, then lane 0 compares their winners.
 struct Params { n_vocab: u32 }
 
@@ -14,9 +14,11 @@ fn main(@builtin(local_invocation_index) lane: u32) {
     var logit = -3.4e38;
     var index = lane;
     for (var i = lane; i < params.n_vocab; i += LANES) {
-        if logits[i] > logit {
-            logit = logits[i];
-            index = i;
+        // By its bits: a shader compiler may assume that no NaN exists.
+        let broken = (bitcast<u32>(logits[i]) & 0x7fffffffu) > 0x7f800000u;
+        if broken || logits[i] > logit {
+            logit = select(logits[i], 3.4e38, broken);
+            index = select(i, 0xffffffffu, broken);
         }
     }
     best_logit[lane] = logit;

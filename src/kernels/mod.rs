@@ -13,7 +13,7 @@ mod rope;
 mod swiglu;
 mod variant;
 
-pub use argmax::ARGMAX;
+pub use argmax::{ARGMAX, NOT_A_NUMBER};
 pub use attention::ATTENTION;
 pub use embed::EMBED;
 pub use matmul::MATMUL;

@@ -1,0 +1,297 @@
+//! One kernel in one variant against its reference: awkward shapes, outliers, poisoned outputs.
+
+use super::{
+    cpu::Cpu,
+    gpu::Gpu,
+    lockstep::{self, Outcome},
+};
+use crate::{
+    error::Result,
+    format::{ByteSource, TensorInfo, WeightFormat, pack::n_blocks},
+    kernels::{CacheFormat, Kernel, Variant},
+    placement::{Matrix, Part, Placement},
+    plan::{Content, Dispatch, Extent::*, Grid, Plan, Slot, WeightSlot},
+    random,
+};
+use std::sync::Arc;
+
+/// A quiet NaN that no kernel computes: what outputs hold before a kernel runs.
+const POISON: u32 = 0x7fc0_dead;
+
+/// One dispatch with its inputs.
+#[derive(Debug)]
+pub struct Case {
+    /// The shape, in a few words.
+    pub name: String,
+    plan: Plan,
+    placement: Placement,
+    contents: Vec<Vec<u32>>,
+    n_tokens: usize,
+}
+
+/// Runs `kernel` in `variant` at every shape of [`cases`].
+///
+/// Errors: [`crate::Error::Device`], also when the driver refuses the shader.
+pub async fn check(gpu: &Gpu, kernel: &'static Kernel, variant: Variant) -> Result<Vec<Outcome>> {
+    let mut outcomes = Vec::new();
+    for case in cases(kernel, variant) {
+        outcomes.extend(run(gpu, &case).await?);
+    }
+    Ok(outcomes)
+}
+
+/// Runs one case on both sides.
+///
+/// Errors: [`crate::Error::Device`].
+pub async fn run(gpu: &Gpu, case: &Case) -> Result<Vec<Outcome>> {
+    let weights = Arc::new(gpu.load(&case.placement, |_| ()).await?);
+    let memory = gpu.allocate(&[&case.plan], &weights, &[]).await?;
+    let program = gpu.program(&case.plan, &memory, &weights).await?;
+    let mut cpu = Cpu::load(&case.placement).await?;
+    for (buffer, words) in case.plan.buffers.iter().zip(&case.contents) {
+        gpu.write(&memory, &buffer.name, words);
+        cpu.buffers.insert(buffer.name.clone(), words.clone());
+    }
+    let mut outcomes = lockstep::compare(&case.plan, &mut cpu, gpu, &memory, &program, case.n_tokens).await?;
+    for outcome in &mut outcomes {
+        outcome.label = format!("{} {}", case.name, outcome.label);
+    }
+    Ok(outcomes)
+}
+
+/// The shapes that `kernel` is tried at: ones that fill its tiles, ones that do not, one, and a real model's.
+pub fn cases(kernel: &'static Kernel, variant: Variant) -> Vec<Case> {
+    let build = |name: String| Builder::new(kernel, variant, name);
+    match kernel.name {
+        "embed" => [(96, 70, 3), (32, 33, 1), (576, 300, 5)].map(|(dim, rows, t)| build(format!("{t}x{dim}")).embed(dim, rows, t)).into(),
+        "rms_norm" => [(576, 3, 0), (1, 2, 0), (97, 4, 1), (3072, 2, 1)]
+            .map(|(dim, t, last)| build(format!("{t}x{dim}")).rms_norm(dim, t, last))
+            .into(),
+        "matvec" => [(33, 32, 0, 1), (1, 96, 5, 0), (260, 576, 0, 0), (130, 1536, 7, 1), (64, 3072, 0, 0)]
+            .map(|(rows, columns, first, add)| build(format!("{rows}x{columns}")).product(rows, columns, 0, first, add))
+            .into(),
+        "matmul" => [(33, 32, 1, 0, 1), (1, 96, 5, 5, 0), (260, 576, 4, 0, 0), (70, 1536, 7, 9, 1)]
+            .map(|(rows, columns, t, first, add)| build(format!("{rows}x{columns}x{t}")).product(rows, columns, t, first, add))
+            .into(),
+        "rope" => [(3, 1, 64, 64, 0, 3, 5), (2, 2, 96, 96, 1, 1, 0), (4, 2, 128, 96, 0, 2, 62), (1, 1, 4, 2, 1, 5, 1)]
+            .map(|shape| build(format!("heads {}/{} of {}", shape.0, shape.1, shape.2)).rope(shape))
+            .into(),
+        "attention" => [
+            (3, 1, 64, 1, 0, 0),
+            (2, 2, 96, 3, 30, 0),
+            (4, 2, 128, 2, 127, 48),
+            (1, 1, 4, 5, 0, 2),
+            (2, 1, 96, 2, 1030, 0),
+            (2, 1, 256, 1, 2100, 2047),
+        ]
+        .map(|shape| build(format!("{} keys, heads {}/{} of {}", shape.4 + shape.3, shape.0, shape.1, shape.2)).attention(shape))
+        .into(),
+        "swiglu" => [(1, 1), (160, 3), (1537, 2)].map(|(dim, t)| build(format!("{t}x{dim}")).swiglu(dim, t)).into(),
+        "argmax" => [(1, 0), (255, 254), (257, 256), (32064, 77), (49152, 49151)]
+            .map(|(n, best)| build(format!("{n}")).argmax(n, best))
+            .into_iter()
+            .chain([build("a NaN among 300".into()).argmax_of(300, 5, Some(299))])
+            .collect(),
+        other => unreachable!("kernel `{other}` has no cases"),
+    }
+}
+
+struct Builder {
+    kernel: &'static Kernel,
+    variant: Variant,
+    name: String,
+    plan: Plan,
+    placement: Placement,
+    contents: Vec<Vec<u32>>,
+    seed: u64,
+}
+
+/// A cache slot beyond those in use, which nothing may read or write.
+const SPARE_SLOTS: usize = 3;
+
+impl Builder {
+    fn new(kernel: &'static Kernel, variant: Variant, name: String) -> Self {
+        let seed = name.bytes().fold(7u64, |seed, b| seed.wrapping_mul(31).wrapping_add(b as u64));
+        let (plan, placement) = (Plan::default(), Placement::default());
+        Self { kernel, variant, name, plan, placement, contents: Vec::new(), seed }
+    }
+
+    fn embed(mut self, dim: usize, n_rows: usize, n_tokens: usize) -> Case {
+        let tokens: Vec<u32> = (0..n_tokens).map(|t| (t * 37 % n_rows) as u32).collect();
+        let stride = n_blocks(dim) * 32;
+        let (step, weight) = (self.step(n_tokens, 0, &tokens), self.matrix(n_rows, dim));
+        let x = self.poisoned("x", n_tokens * stride);
+        let params = vec![dim as u32, stride as u32, 0, n_rows as u32];
+        self.case(params, &[step], &[x], Some(weight), [PerTokens(1), Fixed(1)], n_tokens)
+    }
+
+    fn rms_norm(mut self, dim: usize, n_tokens: usize, last_only: usize) -> Case {
+        let stride = n_blocks(dim) * 32;
+        let step = self.step(n_tokens, 0, &[]);
+        let (x, weight) = (self.random("x", n_tokens * stride, 1.0), self.random("weight", dim, 1.0));
+        let y = self.poisoned("y", n_tokens * stride);
+        let params = vec![dim as u32, stride as u32, 1e-5f32.to_bits(), last_only as u32];
+        let rows = if last_only == 1 { Fixed(1) } else { PerTokens(1) };
+        self.case(params, &[step, x, weight], &[y], None, [rows, Fixed(1)], n_tokens)
+    }
+
+    /// `n_tokens` is 0 for the product with one token.
+    fn product(mut self, rows: usize, columns: usize, n_tokens: usize, y_first: usize, accumulate: usize) -> Case {
+        let (tokens, y_stride) = (n_tokens.max(1), y_first + rows + 3);
+        let step = (n_tokens > 0).then(|| self.step(n_tokens, 0, &[]));
+        let x = self.random("x", tokens * n_blocks(columns) * 32, 1.0);
+        let weight = self.matrix(rows, columns);
+        let y = match accumulate {
+            1 => self.random("y", tokens * y_stride, 1.0),
+            _ => self.poisoned("y", tokens * y_stride),
+        };
+        let groups = Fixed((rows.div_ceil(32) as u32).div_ceil(self.variant.tuning.tiles));
+        let mut params = vec![rows as u32, n_blocks(columns) as u32, y_first as u32];
+        match step {
+            Some(step) => {
+                params.extend([y_stride as u32, accumulate as u32]);
+                self.case(params, &[step, x], &[y], Some(weight), [groups, PerTokens(4)], n_tokens)
+            }
+            None => {
+                params.push(accumulate as u32);
+                self.case(params, &[x], &[y], Some(weight), [groups, Fixed(1)], 1)
+            }
+        }
+    }
+
+    fn rope(mut self, shape: (usize, usize, usize, usize, usize, usize, usize)) -> Case {
+        let (n_heads, n_kv, head_dim, rope_dim, interleaved, n_tokens, position) = shape;
+        let capacity = position + n_tokens + SPARE_SLOTS;
+        let stride = (n_heads + 2 * n_kv) * head_dim;
+        let step = self.step(n_tokens, position, &[]);
+        let qkv = self.random("qkv", n_tokens * stride, 1.0);
+        let angles = self.random("angles", capacity * rope_dim, 0.5);
+        let q = self.poisoned("q", n_tokens * n_heads * head_dim);
+        let words = self.cache().bytes(n_kv * capacity * head_dim) as usize / 4;
+        let (k, v) = (self.poisoned("k", words), self.poisoned("v", words));
+        let params = [n_heads, n_kv, head_dim, rope_dim, interleaved, capacity, stride];
+        let params = params.iter().map(|&p| p as u32).chain([0.125f32.to_bits()]).collect();
+        let grid = [Fixed((stride / 4).div_ceil(64) as u32), PerTokens(1)];
+        self.case(params, &[step, qkv, angles], &[q, k, v], None, grid, n_tokens)
+    }
+
+    fn attention(mut self, shape: (usize, usize, usize, usize, usize, usize)) -> Case {
+        let (n_heads, n_kv, head_dim, n_tokens, position, window) = shape;
+        let used = position + n_tokens;
+        let capacity = used + SPARE_SLOTS;
+        let step = self.step(n_tokens, position, &[]);
+        let q = self.random("q", n_tokens * n_heads * head_dim, 0.3);
+        let (k, v) = (self.cached("k", n_kv, capacity, used, head_dim), self.cached("v", n_kv, capacity, used, head_dim));
+        let stride = n_blocks(n_heads * head_dim) * 32;
+        let out = self.poisoned("out", n_tokens * stride);
+        let params = [n_heads, n_kv, head_dim, capacity, window, stride].map(|p| p as u32).to_vec();
+        self.case(params, &[step, q, k, v], &[out], None, [Fixed(n_heads as u32), PerTokens(1)], n_tokens)
+    }
+
+    fn swiglu(mut self, dim: usize, n_tokens: usize) -> Case {
+        let (step, stride) = (self.step(n_tokens, 0, &[]), n_blocks(dim) * 32);
+        let gate_up = self.random("gate_up", n_tokens * 2 * dim, 2.0);
+        let h = self.poisoned("h", n_tokens * stride);
+        let params = vec![dim as u32, 2 * dim as u32, stride as u32];
+        self.case(params, &[step, gate_up], &[h], None, [Fixed(dim.div_ceil(64) as u32), PerTokens(1)], n_tokens)
+    }
+
+    fn argmax(self, n: usize, best: usize) -> Case {
+        self.argmax_of(n, best, None)
+    }
+
+    fn argmax_of(mut self, n: usize, best: usize, nan: Option<usize>) -> Case {
+        let logits = self.random("logits", n, 1.0);
+        let words = &mut self.contents[logits.0];
+        // Twice the same largest: the lower index wins.
+        words[best] = 100f32.to_bits();
+        words[n - 1] = 100f32.to_bits();
+        if let Some(nan) = nan {
+            words[nan] = f32::NAN.to_bits();
+        }
+        let token = self.poisoned("token", 1);
+        self.case(vec![n as u32], &[logits], &[token], None, [Fixed(1), Fixed(1)], 1)
+    }
+
+    fn cache(&self) -> CacheFormat {
+        self.variant.cache.expect("a kernel with a cache")
+    }
+
+    fn next_seed(&mut self) -> u64 {
+        self.seed = self.seed.wrapping_add(0x9e37_79b9);
+        self.seed
+    }
+
+    fn buffer(&mut self, name: &str, words: Vec<u32>) -> Slot {
+        // Guard words behind every buffer: nothing may touch them.
+        let mut words = words;
+        words.extend([POISON; 8]);
+        let slot = self.plan.buffer(name, 4 * words.len() as u64, Content::Activation);
+        self.contents.push(words);
+        slot
+    }
+
+    fn step(&mut self, n_tokens: usize, position: usize, tokens: &[u32]) -> Slot {
+        let mut words = vec![n_tokens as u32, position as u32, 0, 0];
+        words.extend_from_slice(tokens);
+        self.buffer("step", words)
+    }
+
+    fn random(&mut self, name: &str, n: usize, deviation: f32) -> Slot {
+        let values = random::with_outliers(self.next_seed(), n, deviation);
+        self.buffer(name, bytemuck::cast_vec(values))
+    }
+
+    fn poisoned(&mut self, name: &str, words: usize) -> Slot {
+        self.buffer(name, vec![POISON; words])
+    }
+
+    /// A cache whose first `used` slots of each head hold numbers; the others hold NaN, which must not be read.
+    fn cached(&mut self, name: &str, n_kv: usize, capacity: usize, used: usize, head_dim: usize) -> Slot {
+        let mut values = random::with_outliers(self.next_seed(), n_kv * capacity * head_dim, 0.5);
+        for (i, value) in values.iter_mut().enumerate() {
+            if i / head_dim % capacity >= used {
+                *value = f32::NAN;
+            }
+        }
+        let words = match self.cache() {
+            CacheFormat::F32 => bytemuck::cast_vec(values),
+            CacheFormat::F16 => bytemuck::cast_slice(&WeightFormat::F16.encode(&values)).to_vec(),
+        };
+        self.buffer(name, words)
+    }
+
+    fn matrix(&mut self, rows: usize, columns: usize) -> (WeightSlot, WeightFormat) {
+        let format = self.variant.format.expect("a kernel with weights");
+        let bytes = format.encode(&random::with_outliers(self.next_seed(), rows * columns, 0.05));
+        let source = Arc::new(ByteSource::memory("test matrix", bytes));
+        let tensor = TensorInfo { name: "weight".into(), format, shape: vec![rows, columns], source, offset: 0 };
+        let parts = vec![Part { first_row: 0, rows, format, tensor }];
+        let matrix = Matrix { name: "weight".into(), rows, columns, parts };
+        let placed = self.placement.matrix(&matrix, None, u64::MAX >> 8).expect("no limit");
+        (placed.parts[0].tensor, format)
+    }
+
+    fn case(
+        mut self,
+        params: Vec<u32>,
+        reads: &[Slot],
+        writes: &[Slot],
+        weight: Option<(WeightSlot, WeightFormat)>,
+        grid: Grid,
+        n_tokens: usize,
+    ) -> Case {
+        self.plan.push(Dispatch {
+            label: self.kernel.name.into(),
+            kernel: self.kernel,
+            variant: self.variant,
+            params,
+            reads: reads.to_vec(),
+            writes: writes.to_vec(),
+            weight: weight.map(|w| w.0),
+            grid,
+        });
+        let Self { name, plan, placement, contents, .. } = self;
+        Case { name, plan, placement, contents, n_tokens }
+    }
+}

@@ -1,0 +1,197 @@
+//! Adapters, the choice among them, and the device that everything runs on.
+
+use super::pipelines::Pipelines;
+use crate::{
+    error::{Error, Result},
+    kernels::{Tuning, XSource},
+};
+use std::sync::{Arc, Mutex};
+
+/// What an adapter is and can do, as `pocketlm devices` shows it.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct AdapterReport {
+    pub name: String,
+    /// `discrete`, `integrated`, `virtual`, `software` or `unknown`.
+    pub kind: &'static str,
+    pub backend: String,
+    pub driver: String,
+    /// Subgroup operations are there.
+    pub subgroups: bool,
+    /// Smallest and largest subgroup, in lanes.
+    pub subgroup_size: [u32; 2],
+    pub f16: bool,
+    pub timestamps: bool,
+    pub max_binding_bytes: u64,
+    pub max_buffer_bytes: u64,
+    pub max_workgroup_bytes: u32,
+    pub max_workgroup_invocations: u32,
+    /// Why it is where it is in the order: the first is taken unless another is named.
+    pub reason: &'static str,
+}
+
+/// A device, its queue, the pipelines built so far, and the first thing that went wrong.
+#[derive(Debug)]
+pub struct Gpu {
+    pub(super) device: wgpu::Device,
+    pub(super) queue: wgpu::Queue,
+    pub(super) pipelines: Mutex<Pipelines>,
+    /// How kernels are built for this adapter.
+    pub tuning: Tuning,
+    pub report: AdapterReport,
+    fault: Arc<Mutex<Option<String>>>,
+}
+
+/// Every adapter of this machine, best first: real before software, discrete before integrated.
+pub async fn adapters() -> Vec<AdapterReport> {
+    enumerate().await.iter().map(report).collect()
+}
+
+fn instance() -> wgpu::Instance {
+    let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
+    descriptor.backends = wgpu::Backends::VULKAN | wgpu::Backends::METAL | wgpu::Backends::DX12;
+    // Validation layers belong to driver tests; indirect dispatches, which the third flag guards, are never used.
+    descriptor.flags = wgpu::InstanceFlags::empty();
+    wgpu::Instance::new(descriptor)
+}
+
+async fn enumerate() -> Vec<wgpu::Adapter> {
+    let mut all = instance().enumerate_adapters(wgpu::Backends::all()).await;
+    all.sort_by_key(|adapter| rank(adapter.get_info().device_type).0);
+    all
+}
+
+fn rank(kind: wgpu::DeviceType) -> (u32, &'static str, &'static str) {
+    match kind {
+        wgpu::DeviceType::DiscreteGpu => (0, "discrete", "a GPU with memory of its own is fastest"),
+        wgpu::DeviceType::IntegratedGpu => (1, "integrated", "a real GPU, but it shares the system's memory"),
+        wgpu::DeviceType::VirtualGpu => (2, "virtual", "a GPU behind a virtual machine"),
+        wgpu::DeviceType::Other => (3, "unknown", "its kind is not known"),
+        wgpu::DeviceType::Cpu => (4, "software", "a CPU that plays GPU: the last resort"),
+    }
+}
+
+fn report(adapter: &wgpu::Adapter) -> AdapterReport {
+    let (info, limits, features) = (adapter.get_info(), adapter.limits(), adapter.features());
+    let (_, kind, reason) = rank(info.device_type);
+    AdapterReport {
+        name: info.name,
+        kind,
+        backend: info.backend.to_string(),
+        driver: [info.driver, info.driver_info].into_iter().filter(|s| !s.is_empty()).collect::<Vec<_>>().join(" "),
+        subgroups: features.contains(wgpu::Features::SUBGROUP),
+        subgroup_size: [info.subgroup_min_size, info.subgroup_max_size],
+        f16: features.contains(wgpu::Features::SHADER_F16),
+        timestamps: features.contains(wgpu::Features::TIMESTAMP_QUERY),
+        max_binding_bytes: limits.max_storage_buffer_binding_size,
+        max_buffer_bytes: limits.max_buffer_size,
+        max_workgroup_bytes: limits.max_compute_workgroup_storage_size,
+        max_workgroup_invocations: limits.max_compute_invocations_per_workgroup,
+        reason,
+    }
+}
+
+impl AdapterReport {
+    /// Every way to build kernels that this adapter can run, the baseline first.
+    pub fn tunings(&self) -> Vec<Tuning> {
+        let [min, max] = self.subgroup_size;
+        Tuning::candidates(self.subgroups && min >= 4, (min == max).then_some(min))
+    }
+
+    /// The one that suits it by what it is.
+    fn preferred(&self) -> Tuning {
+        let tunings = self.tunings();
+        let pick = |wanted: &dyn Fn(&Tuning) -> bool| tunings.iter().copied().rfind(|t| wanted(t));
+        match self.kind {
+            "software" => pick(&|t| t.x_source == XSource::Broadcast).unwrap_or(Tuning::SOFTWARE),
+            _ => pick(&|t| t.subgroups && t.k_split > 1).unwrap_or(Tuning::BASELINE),
+        }
+    }
+}
+
+impl Gpu {
+    /// Opens the best adapter, or the one whose index (in [`adapters`]' order) or part of whose name is given.
+    ///
+    /// Errors: [`Error::NoAdapter`], [`Error::Device`].
+    pub async fn open(wanted: Option<&str>) -> Result<Self> {
+        let all = enumerate().await;
+        let names = || all.iter().enumerate().map(|(i, a)| format!("{i}: {}", a.get_info().name)).collect();
+        let Some(wanted) = wanted else {
+            let what = "no adapter: neither a GPU nor a software driver for one was found".to_string();
+            let first = all.first().ok_or(Error::NoAdapter { what, available: Vec::new() })?;
+            return Self::from_adapter(first, None).await;
+        };
+        let matches = |name: String| name.to_lowercase().contains(&wanted.to_lowercase());
+        let found = match wanted.parse::<usize>() {
+            Ok(index) => all.get(index),
+            Err(_) => all.iter().find(|adapter| matches(adapter.get_info().name)),
+        };
+        let what = format!("no adapter matches `{wanted}`");
+        Self::from_adapter(found.ok_or_else(|| Error::NoAdapter { what, available: names() })?, None).await
+    }
+
+    /// Opens `adapter`, with all of its limits or with `limits`.
+    ///
+    /// Errors: [`Error::Device`].
+    pub async fn from_adapter(adapter: &wgpu::Adapter, limits: Option<wgpu::Limits>) -> Result<Self> {
+        let report = report(adapter);
+        let mut required_features = wgpu::Features::empty();
+        required_features.set(wgpu::Features::SUBGROUP, report.subgroups);
+        let descriptor = wgpu::DeviceDescriptor {
+            label: Some("pocketlm"),
+            required_features,
+            required_limits: limits.unwrap_or_else(|| adapter.limits()),
+            ..Default::default()
+        };
+        let opened = adapter.request_device(&descriptor).await;
+        let (device, queue) = opened.map_err(|e| device_error("opening the device", e.to_string()))?;
+        let fault = Arc::new(Mutex::new(None));
+        let note = |fault: &Arc<Mutex<Option<String>>>, what: String| {
+            fault.lock().expect("no panic holds it").get_or_insert(what);
+        };
+        let on_error = fault.clone();
+        device.on_uncaptured_error(Arc::new(move |e: wgpu::Error| note(&on_error, e.to_string())));
+        let on_loss = fault.clone();
+        device.set_device_lost_callback(move |reason, message| {
+            note(&on_loss, format!("the device was lost ({reason:?}) {message}"));
+        });
+        let tuning = report.preferred();
+        Ok(Self { device, queue, pipelines: Mutex::default(), tuning, report, fault })
+    }
+
+    /// The most bytes that one binding may have.
+    pub fn max_binding_bytes(&self) -> u64 {
+        let limits = self.device.limits();
+        limits.max_storage_buffer_binding_size.min(limits.max_buffer_size)
+    }
+
+    /// Gives the device up, as a driver reset would: for tests of what follows.
+    pub fn destroy(&self) {
+        self.device.destroy();
+    }
+
+    /// What went wrong on the device since it was opened, if anything.
+    pub(super) fn check_fault(&self, doing: &str) -> Result<()> {
+        match self.fault.lock().expect("no panic holds it").as_ref() {
+            Some(what) => Err(device_error(doing, what.clone())),
+            None => Ok(()),
+        }
+    }
+
+    /// Runs `work` and turns what it makes the device complain of into an error.
+    pub(super) async fn scoped<T>(&self, doing: &str, work: impl AsyncFnOnce() -> Result<T>) -> Result<T> {
+        let validation = self.device.push_error_scope(wgpu::ErrorFilter::Validation);
+        let memory = self.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
+        let internal = self.device.push_error_scope(wgpu::ErrorFilter::Internal);
+        let result = work().await;
+        let complaints = [internal.pop().await, memory.pop().await, validation.pop().await];
+        self.check_fault(doing)?;
+        match complaints.into_iter().flatten().next() {
+            Some(complaint) => Err(device_error(doing, complaint.to_string())),
+            None => result,
+        }
+    }
+}
+
+pub(super) fn device_error(doing: &str, what: impl Into<String>) -> Error {
+    Error::Device { doing: doing.into(), what: what.into() }
+}

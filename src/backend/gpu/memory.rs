@@ -1,0 +1,176 @@
+//! Device memory: weights in a few large buffers, activations and caches in one buffer each.
+
+use super::device::Gpu;
+use crate::{
+    backend::load,
+    error::{Error, Result},
+    placement::{PackedMatrix, Placement},
+    plan::{Buffer, Content, Plan},
+};
+use std::{collections::HashMap, sync::Arc};
+
+/// Largest buffer that weights are gathered in; WebGPU's default limit on a buffer.
+const ARENA_BYTES: u64 = 256 << 20;
+/// WebGPU's default alignment of binding offsets.
+const ALIGNMENT: u64 = 256;
+/// Uploaded bytes after which the loader waits for the device, so that staging memory stays bounded.
+const UPLOAD_BYTES: u64 = 32 << 20;
+
+/// The weights of a model on the device.
+#[derive(Debug)]
+pub struct GpuWeights {
+    /// Group 1 of each packed matrix.
+    pub(super) groups: Vec<wgpu::BindGroup>,
+    pub(super) vectors: Vec<wgpu::Buffer>,
+    /// Bytes allocated.
+    pub bytes: u64,
+}
+
+/// Buffers of one session, by name.
+#[derive(Debug)]
+pub struct Memory {
+    pub(super) buffers: HashMap<String, wgpu::Buffer>,
+    /// Bytes allocated, norm weights not counted.
+    pub bytes: u64,
+}
+
+/// Where one plane lies.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    arena: usize,
+    offset: u64,
+    bytes: u64,
+}
+
+impl Gpu {
+    /// Uploads every weight; `progress` hears the bytes uploaded so far.
+    ///
+    /// Errors: those of the files; [`Error::Device`] when the device runs out of memory.
+    pub async fn load(&self, placement: &Placement, mut progress: impl FnMut(u64)) -> Result<GpuWeights> {
+        let (places, arena_bytes) = lay_out(placement, ARENA_BYTES.min(self.device.limits().max_buffer_size));
+        let doing = format!("allocating {} bytes for weights", arena_bytes.iter().sum::<u64>());
+        let arenas = self
+            .scoped(&doing, async || {
+                Ok(arena_bytes.iter().map(|&bytes| self.storage("weights", bytes)).collect::<Vec<_>>())
+            })
+            .await?;
+        let (mut uploaded, mut since_wait) = (0, 0);
+        load::stream(placement, async |chunk| {
+            let place = places[chunk.slot.0][chunk.plane];
+            let bytes: &[u8] = bytemuck::cast_slice(chunk.words);
+            self.queue.write_buffer(&arenas[place.arena], place.offset + chunk.offset_bytes, bytes);
+            uploaded += bytes.len() as u64;
+            since_wait += bytes.len() as u64;
+            if since_wait >= UPLOAD_BYTES {
+                self.queue.submit([]);
+                self.finished("uploading weights").await?;
+                since_wait = 0;
+            }
+            progress(uploaded);
+            Ok(())
+        })
+        .await?;
+        let mut vectors = Vec::with_capacity(placement.vectors.len());
+        for vector in &placement.vectors {
+            let values = vector.read_f32().await?;
+            let buffer = self.storage(&vector.name, 4 * values.len() as u64);
+            self.queue.write_buffer(&buffer, 0, bytemuck::cast_slice(&values));
+            vectors.push(buffer);
+        }
+        self.queue.submit([]);
+        self.finished("uploading weights").await?;
+        let groups = self.scoped("binding weights", async || Ok(self.weight_groups(placement, &places, &arenas))).await?;
+        let bytes = arenas.iter().chain(&vectors).map(|buffer| buffer.size()).sum();
+        Ok(GpuWeights { groups, vectors, bytes })
+    }
+
+    fn weight_groups(&self, placement: &Placement, places: &[[Place; 2]], arenas: &[wgpu::Buffer]) -> Vec<wgpu::BindGroup> {
+        let layouts = [false, true].map(|has_scales| self.weight_layout(has_scales));
+        let group = |(matrix, places): (&PackedMatrix, &[Place; 2])| {
+            let has_scales = matrix.format.scale_words() > 0;
+            let entries: Vec<_> = places[..1 + has_scales as usize]
+                .iter()
+                .zip(0..)
+                .map(|(place, binding)| wgpu::BindGroupEntry {
+                    binding,
+                    resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
+                        buffer: &arenas[place.arena],
+                        offset: place.offset,
+                        size: wgpu::BufferSize::new(place.bytes),
+                    }),
+                })
+                .collect();
+            let layout = &layouts[has_scales as usize];
+            let label = Some(matrix.label.as_str());
+            self.device.create_bind_group(&wgpu::BindGroupDescriptor { label, layout, entries: &entries })
+        };
+        placement.matrices.iter().zip(places).map(group).collect()
+    }
+
+    /// Allocates the buffers of `plans`, which share those of one name. `angles` fills the rope table.
+    ///
+    /// Errors: [`Error::TooLarge`] for a buffer that cannot be bound, [`Error::Device`] when memory runs out.
+    pub async fn allocate(&self, plans: &[&Plan], weights: &Arc<GpuWeights>, angles: &[f32]) -> Result<Memory> {
+        let mut wanted: HashMap<&str, Buffer> = HashMap::new();
+        for buffer in plans.iter().flat_map(|plan| &plan.buffers) {
+            let entry = wanted.entry(&buffer.name).or_insert_with(|| buffer.clone());
+            entry.bytes = entry.bytes.max(buffer.bytes);
+        }
+        let limit = self.max_binding_bytes();
+        if let Some(large) = wanted.values().find(|buffer| buffer.bytes > limit) {
+            let (what, needed) = (format!("the buffer `{}`", large.name), large.bytes);
+            return Err(Error::TooLarge { what, needed, limit, hint: "lower --ctx".into() });
+        }
+        let total: u64 = wanted.values().map(|buffer| buffer.bytes).sum();
+        let doing = format!("allocating {total} bytes for the context");
+        let memory = self
+            .scoped(&doing, async || {
+                let mut memory = Memory { buffers: HashMap::new(), bytes: 0 };
+                for (name, buffer) in wanted {
+                    let made = match buffer.content {
+                        Content::Vector(index) => weights.vectors[index].clone(),
+                        _ => {
+                            memory.bytes += buffer.bytes;
+                            self.storage(name, buffer.bytes)
+                        }
+                    };
+                    if buffer.content == Content::Angles {
+                        self.queue.write_buffer(&made, 0, bytemuck::cast_slice(angles));
+                    }
+                    memory.buffers.insert(name.to_string(), made);
+                }
+                Ok(memory)
+            })
+            .await?;
+        Ok(memory)
+    }
+
+    pub(super) fn storage(&self, label: &str, bytes: u64) -> wgpu::Buffer {
+        self.device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some(label),
+            size: bytes.next_multiple_of(16),
+            usage: wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::COPY_SRC,
+            mapped_at_creation: false,
+        })
+    }
+}
+
+/// Gives every plane an arena and an offset; returns them with the size of each arena.
+fn lay_out(placement: &Placement, arena_limit: u64) -> (Vec<[Place; 2]>, Vec<u64>) {
+    let mut arenas = vec![0u64];
+    let mut places = Vec::with_capacity(placement.matrices.len());
+    for matrix in &placement.matrices {
+        places.push(matrix.plane_bytes().map(|bytes| {
+            let last = arenas.len() - 1;
+            // A plane larger than the usual arena has one of its own.
+            if arenas[last] > 0 && arenas[last] + bytes > arena_limit {
+                arenas.push(0);
+            }
+            let arena = arenas.len() - 1;
+            let offset = arenas[arena];
+            arenas[arena] = (offset + bytes).next_multiple_of(ALIGNMENT);
+            Place { arena, offset, bytes }
+        }));
+    }
+    (places, arenas)
+}

@@ -1,0 +1,176 @@
+//! Programs: plans bound to a device's pipelines and buffers, and how they run.
+
+use super::{
+    device::{Gpu, device_error},
+    memory::{GpuWeights, Memory},
+};
+use crate::{
+    error::Result,
+    plan::{Dispatch, Grid, Plan},
+};
+
+/// WebGPU's default alignment of uniform offsets: each dispatch's params take one slice.
+const PARAMS_BYTES: u64 = 256;
+/// Dispatches per submit when a batch of tokens makes each of them long: no driver's watchdog should see more.
+const BATCH_DISPATCHES: usize = 16;
+
+/// A plan made ready: nothing is created when it runs.
+#[derive(Debug)]
+pub struct Program {
+    steps: Vec<Step>,
+}
+
+#[derive(Debug)]
+struct Step {
+    pipeline: wgpu::ComputePipeline,
+    group: wgpu::BindGroup,
+    weights: Option<wgpu::BindGroup>,
+    grid: Grid,
+}
+
+/// A buffer that the CPU can map, for results.
+#[derive(Debug)]
+pub struct ReadBack {
+    buffer: wgpu::Buffer,
+}
+
+impl Gpu {
+    /// Binds `plan` to pipelines, buffers and weights.
+    ///
+    /// Errors: [`crate::Error::Device`].
+    pub async fn program(&self, plan: &Plan, memory: &Memory, weights: &GpuWeights) -> Result<Program> {
+        let mut pipelines = Vec::with_capacity(plan.dispatches.len());
+        for dispatch in &plan.dispatches {
+            pipelines.push(self.pipeline(dispatch.kernel, dispatch.variant).await?);
+        }
+        self.scoped("binding a plan", async || {
+            let params = self.device.create_buffer(&wgpu::BufferDescriptor {
+                label: Some("params"),
+                size: PARAMS_BYTES * plan.dispatches.len().max(1) as u64,
+                usage: wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST,
+                mapped_at_creation: false,
+            });
+            let mut steps = Vec::with_capacity(plan.dispatches.len());
+            for (index, (dispatch, pipeline)) in plan.dispatches.iter().zip(pipelines).enumerate() {
+                let offset = index as u64 * PARAMS_BYTES;
+                self.queue.write_buffer(&params, offset, bytemuck::cast_slice(&dispatch.params));
+                steps.push(Step {
+                    group: self.group(plan, dispatch, memory, &pipeline.group, (&params, offset)),
+                    pipeline: pipeline.pipeline,
+                    weights: dispatch.weight.map(|slot| weights.groups[slot.0].clone()),
+                    grid: dispatch.grid,
+                });
+            }
+            Ok(Program { steps })
+        })
+        .await
+    }
+
+    fn group(
+        &self,
+        plan: &Plan,
+        dispatch: &Dispatch,
+        memory: &Memory,
+        layout: &wgpu::BindGroupLayout,
+        (params, offset): (&wgpu::Buffer, u64),
+    ) -> wgpu::BindGroup {
+        let params = wgpu::BufferBinding { buffer: params, offset, size: wgpu::BufferSize::new(PARAMS_BYTES) };
+        let buffers = dispatch.reads.iter().chain(&dispatch.writes).map(|slot| {
+            let name = &plan.buffers[slot.0].name;
+            memory.buffers[name].as_entire_binding()
+        });
+        let entries: Vec<_> = std::iter::once(wgpu::BindingResource::Buffer(params))
+            .chain(buffers)
+            .zip(0..)
+            .map(|(resource, binding)| wgpu::BindGroupEntry { binding, resource })
+            .collect();
+        let label = Some(dispatch.label.as_str());
+        self.device.create_bind_group(&wgpu::BindGroupDescriptor { label, layout, entries: &entries })
+    }
+
+    /// A buffer to read up to `bytes` back through.
+    pub fn read_back(&self, bytes: u64) -> ReadBack {
+        let buffer = self.device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some("read back"),
+            size: bytes.next_multiple_of(16),
+            usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
+            mapped_at_creation: false,
+        });
+        ReadBack { buffer }
+    }
+
+    /// Writes words to the buffer called `name`.
+    pub fn write(&self, memory: &Memory, name: &str, words: &[u32]) {
+        self.queue.write_buffer(&memory.buffers[name], 0, bytemuck::cast_slice(words));
+    }
+
+    /// Runs programs one after another on a batch of `n_tokens`; returns before they are done.
+    ///
+    /// Errors: [`crate::Error::Device`] when the device has already failed.
+    pub fn run(&self, programs: &[&Program], n_tokens: usize) -> Result<()> {
+        self.check_fault("running the model")?;
+        let per_submit = if n_tokens > 1 { BATCH_DISPATCHES } else { usize::MAX };
+        let steps: Vec<&Step> = programs.iter().flat_map(|program| &program.steps).collect();
+        for steps in steps.chunks(per_submit.min(steps.len().max(1))) {
+            let mut encoder = self.device.create_command_encoder(&Default::default());
+            {
+                let mut pass = encoder.begin_compute_pass(&Default::default());
+                for step in steps {
+                    pass.set_pipeline(&step.pipeline);
+                    pass.set_bind_group(0, &step.group, &[]);
+                    if let Some(weights) = &step.weights {
+                        pass.set_bind_group(1, weights, &[]);
+                    }
+                    let [x, y] = step.grid.map(|extent| extent.resolve(n_tokens as u32));
+                    pass.dispatch_workgroups(x, y, 1);
+                }
+            }
+            self.queue.submit([encoder.finish()]);
+        }
+        Ok(())
+    }
+
+    /// Runs only dispatch `index` of `program`.
+    pub fn run_one(&self, program: &Program, index: usize, n_tokens: usize) {
+        let mut encoder = self.device.create_command_encoder(&Default::default());
+        {
+            let step = &program.steps[index];
+            let mut pass = encoder.begin_compute_pass(&Default::default());
+            pass.set_pipeline(&step.pipeline);
+            pass.set_bind_group(0, &step.group, &[]);
+            if let Some(weights) = &step.weights {
+                pass.set_bind_group(1, weights, &[]);
+            }
+            let [x, y] = step.grid.map(|extent| extent.resolve(n_tokens as u32));
+            pass.dispatch_workgroups(x, y, 1);
+        }
+        self.queue.submit([encoder.finish()]);
+    }
+
+    /// Reads the first `out.len()` words of the buffer called `name`, after everything submitted before.
+    ///
+    /// Errors: [`crate::Error::Device`].
+    pub async fn read(&self, memory: &Memory, name: &str, through: &ReadBack, out: &mut [u32]) -> Result<()> {
+        let doing = "reading results";
+        let bytes = 4 * out.len() as u64;
+        assert!(bytes <= through.buffer.size(), "`{name}`: {bytes} bytes through {}", through.buffer.size());
+        let mut encoder = self.device.create_command_encoder(&Default::default());
+        encoder.copy_buffer_to_buffer(&memory.buffers[name], 0, &through.buffer, 0, bytes);
+        self.queue.submit([encoder.finish()]);
+        let slice = through.buffer.slice(..bytes);
+        let (done, wait) = futures_channel::oneshot::channel();
+        slice.map_async(wgpu::MapMode::Read, move |result| {
+            let _ = done.send(result);
+        });
+        self.poll(doing)?;
+        let mapped = wait.await.map_err(|_| device_error(doing, "the device dropped its work"))?;
+        self.check_fault(doing)?;
+        mapped.map_err(|e| device_error(doing, e.to_string()))?;
+        {
+            let view = slice.get_mapped_range().map_err(|e| device_error(doing, e.to_string()))?;
+            out.copy_from_slice(bytemuck::cast_slice(&view));
+        }
+        through.buffer.unmap();
+        Ok(())
+    }
+}

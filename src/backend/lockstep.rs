@@ -1,0 +1,117 @@
+//! Runs a plan on CPU and GPU one dispatch at a time, from the same inputs, and compares what each wrote.
+
+use super::{
+    cpu::Cpu,
+    gpu::{Gpu, Memory, Program, ReadBack},
+};
+use crate::{
+    error::Result,
+    kernels::CacheFormat,
+    plan::{Dispatch, Plan},
+};
+use half::f16;
+
+/// How far one output of one dispatch is from its reference.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct Outcome {
+    /// The dispatch, and the output's name.
+    pub label: String,
+    pub kernel: &'static str,
+    pub variant: String,
+    /// `max|a - b| / max|b|`; infinite where a number is missing or too much was written.
+    pub error: f64,
+    pub tolerance: f64,
+}
+
+impl Outcome {
+    /// Within tolerance.
+    pub fn passed(&self) -> bool {
+        self.error <= self.tolerance
+    }
+}
+
+/// Compares every dispatch of `plan`; `cpu` and `memory` are prepared and hold the same step.
+///
+/// Before each dispatch the CPU takes over the GPU's buffers, so errors do not add up and each is its kernel's own.
+///
+/// Errors: [`crate::Error::Device`].
+pub async fn compare(
+    plan: &Plan,
+    cpu: &mut Cpu,
+    gpu: &Gpu,
+    memory: &Memory,
+    program: &Program,
+    n_tokens: usize,
+) -> Result<Vec<Outcome>> {
+    let largest = plan.buffers.iter().map(|buffer| buffer.bytes).max().unwrap_or(16);
+    let through = gpu.read_back(largest);
+    let mut outcomes = Vec::new();
+    for (index, dispatch) in plan.dispatches.iter().enumerate() {
+        for slot in dispatch.reads.iter().chain(&dispatch.writes) {
+            take_over(cpu, gpu, memory, &plan.buffers[slot.0].name, &through).await?;
+        }
+        cpu.dispatch(plan, dispatch);
+        gpu.run_one(program, index, n_tokens);
+        for (slot, name) in dispatch.writes.iter().zip(dispatch.kernel.writes) {
+            let buffer = &plan.buffers[slot.0].name;
+            let want = &cpu.buffers[buffer];
+            let mut got = vec![0; want.len()];
+            gpu.read(memory, buffer, &through, &mut got).await?;
+            outcomes.push(outcome(dispatch, name, want, &got));
+        }
+    }
+    Ok(outcomes)
+}
+
+/// The first dispatch that is out of tolerance.
+pub fn first_difference(outcomes: &[Outcome]) -> Option<&Outcome> {
+    outcomes.iter().find(|outcome| !outcome.passed())
+}
+
+async fn take_over(cpu: &mut Cpu, gpu: &Gpu, memory: &Memory, name: &str, through: &ReadBack) -> Result<()> {
+    let words = cpu.buffers.get_mut(name).expect("prepared");
+    gpu.read(memory, name, through, words).await
+}
+
+fn outcome(dispatch: &Dispatch, write: &str, want: &[u32], got: &[u32]) -> Outcome {
+    let in_f16 = write.ends_with("_cache") && dispatch.variant.cache == Some(CacheFormat::F16);
+    let tolerance = match in_f16 {
+        // One unit in the last place of an f16, either way it is rounded.
+        true => dispatch.kernel.tolerance.max(1e-3),
+        false => dispatch.kernel.tolerance,
+    };
+    let error = match write {
+        "token" => if want == got { 0.0 } else { f64::INFINITY },
+        _ if in_f16 => {
+            let halves = |words: &[u32]| -> Vec<f32> {
+                bytemuck::cast_slice::<u32, u16>(words).iter().map(|&h| f16::from_bits(h).to_f32()).collect()
+            };
+            difference(&halves(want), &halves(got))
+        }
+        _ => difference(bytemuck::cast_slice(want), bytemuck::cast_slice(got)),
+    };
+    Outcome {
+        label: format!("{} {write}", dispatch.label),
+        kernel: dispatch.kernel.name,
+        variant: dispatch.variant.to_string(),
+        error,
+        tolerance,
+    }
+}
+
+/// `max|want - got| / max|want|`. Infinite when a number that should be there is NaN, when one that should have been
+/// left poisoned was written, and when the reference is all but zero and so proves nothing.
+pub fn difference(want: &[f32], got: &[f32]) -> f64 {
+    assert_eq!(want.len(), got.len(), "outputs of one length");
+    let scale = want.iter().filter(|v| v.is_finite()).fold(0f64, |m, v| m.max(v.abs() as f64));
+    if scale < 1e-4 {
+        return f64::INFINITY;
+    }
+    let worst = want.iter().zip(got).fold(0f64, |worst, (w, g)| match (w.is_nan(), g.is_nan()) {
+        (true, true) => worst,
+        (false, false) if w == g => worst,
+        (false, false) => worst.max((*w as f64 - *g as f64).abs()),
+        _ => f64::INFINITY,
+    });
+    worst / scale
+}

@@ -1,0 +1,10 @@
+//! Who runs a plan: the CPU through the kernels' references, or a GPU through wgpu. Knows plans, not models.
+
+pub mod check;
+pub mod cpu;
+pub mod gpu;
+pub mod load;
+pub mod lockstep;
+
+pub use cpu::Cpu;
+pub use gpu::Gpu;
