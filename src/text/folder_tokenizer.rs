@@ -33,7 +33,7 @@ impl Tokenizer {
         let added = added_vocabulary(&tokenizer, &file)?;
         let spelling = spelling(tokenizer.get_decoder())?;
         let pieces = pieces(&tokenizer, &added, spelling, space_prefix(&file))?;
-        let ends = ends(&tokenizer, &added, tokenizer_config)?;
+        let ends = ends(&tokenizer, &added, tokenizer_config, first_token(&file))?;
         Tokenizer::new(Parts {
             added,
             normalizer: tokenizer.get_normalizer().cloned(),
@@ -48,7 +48,8 @@ impl Tokenizer {
 /// Turns away what the tokenizers crate would panic on.
 fn check_model(file: &Value) -> Result<()> {
     let model = &file["model"];
-    if model["continuing_subword_prefix"].as_str().is_some_and(|prefix| !prefix.is_empty()) && model["type"] != "WordPiece"
+    if model["continuing_subword_prefix"].as_str().is_some_and(|prefix| !prefix.is_empty())
+        && model["type"] != "WordPiece"
     {
         return Err(Error::Unsupported {
             what: "a BPE model with a continuing_subword_prefix".into(),
@@ -115,10 +116,6 @@ fn spelling(decoder: Option<&DecoderWrapper>) -> Result<Spelling> {
 
 /// Llama's older files prepend `▁` to each fragment by a normaliser, the newer ones by Metaspace.
 fn space_prefix(file: &Value) -> SpacePrefix {
-    let parts = |value: &Value, list: &str| match value[list].as_array() {
-        Some(parts) => parts.clone(),
-        None => vec![value.clone()],
-    };
     let normalizers = parts(&file["normalizer"], "normalizers");
     if normalizers.iter().any(|part| part["type"] == "Prepend") {
         return SpacePrefix::EachFragment;
@@ -131,6 +128,11 @@ fn space_prefix(file: &Value) -> SpacePrefix {
         Some(_) => SpacePrefix::EachFragment,
         None => SpacePrefix::Never,
     }
+}
+
+/// The members of a sequence, or the one that stands for itself.
+fn parts<'a>(value: &'a Value, members: &str) -> &'a [Value] {
+    value[members].as_array().map_or(std::slice::from_ref(value), Vec::as_slice)
 }
 
 fn pieces(
@@ -162,15 +164,25 @@ fn pieces(
     }
     for (id, token) in added.get_added_tokens_decoder() {
         let was_special = tokenizer.get_added_vocabulary().is_special_token(&token.content);
-        pieces[*id as usize] =
-            Piece { bytes: token.content.as_bytes().into(), kind: PieceKind::of_added(was_special) };
+        pieces[*id as usize] = Piece { bytes: token.content.as_bytes().into(), kind: PieceKind::of_added(was_special) };
     }
     Ok(Pieces { pieces, space_prefix })
 }
 
-fn ends(tokenizer: &tokenizers::Tokenizer, added: &AddedVocabulary, config: Option<&Value>) -> Result<Ends> {
-    // What the post-processor puts around nothing at all.
-    let around = tokenizer.encode("", true).map(|encoding| encoding.get_ids().to_vec()).unwrap_or_default();
+/// The token that the post-processor puts in front of a text; read rather than run, since a damaged one panics.
+fn first_token(file: &Value) -> Option<u32> {
+    let templates = parts(&file["post_processor"], "processors");
+    let template = templates.iter().find(|part| part["type"] == "TemplateProcessing")?;
+    let name = template["single"][0]["SpecialToken"]["id"].as_str()?;
+    u32::try_from(template["special_tokens"][name]["ids"][0].as_u64()?).ok()
+}
+
+fn ends(
+    tokenizer: &tokenizers::Tokenizer,
+    added: &AddedVocabulary,
+    config: Option<&Value>,
+    first: Option<u32>,
+) -> Result<Ends> {
     let named = |key: &str| -> Result<Option<u32>> {
         let value = config.map_or(&Value::Null, |config| &config[key]);
         let Some(text) = value.as_str().or(value["content"].as_str()) else { return Ok(None) };
@@ -180,9 +192,9 @@ fn ends(tokenizer: &tokenizers::Tokenizer, added: &AddedVocabulary, config: Opti
         })
     };
     let eos = named("eos_token")?;
-    let bos = named("bos_token")?.or(around.first().copied().filter(|first| Some(*first) != eos));
+    let bos = named("bos_token")?.or(first);
     let says = config.and_then(|config| config["add_bos_token"].as_bool());
-    let add_bos = says.unwrap_or(bos.is_some() && around.first() == bos.as_ref());
+    let add_bos = says.unwrap_or(bos.is_some() && first == bos);
     let mut ends = Ends { bos, eos, add_bos, ..Ends::default() };
     ends.add_by_text(|text| added.get_vocab().get(text).copied());
     Ok(ends)

@@ -1,7 +1,8 @@
 //! Chat templates: the Jinja text in a model's files that turns a conversation into one prompt.
 //!
 //! Templates are programs from strangers. They see nothing but the messages, run on limited fuel, and their output is
-//! bounded.
+//! bounded. What minijinja cannot bound is a string that a template doubles in a loop: fuel counts instructions, not
+//! bytes.
 
 use crate::{
     error::{Error, Result},
@@ -188,7 +189,8 @@ fn without_generation_blocks(source: &str) -> String {
         out.push_str(&rest[..n_before]);
         rest = inside;
         for (tag, instead) in [("generation", "if true"), ("endgeneration", "endif")] {
-            let after = rest.strip_prefix(tag).filter(|after| after.trim_start().trim_start_matches('-').starts_with("%}"));
+            let after =
+                rest.strip_prefix(tag).filter(|after| after.trim_start().trim_start_matches('-').starts_with("%}"));
             if let Some(after) = after {
                 out.push_str(instead);
                 rest = after;
@@ -212,9 +214,9 @@ fn to_json(_: &State, value: Value, options: Kwargs) -> Result<Value, minijinja:
             let formatter = serde_json::ser::PrettyFormatter::with_indent(&spaces);
             value.serialize(&mut serde_json::Serializer::with_formatter(&mut bytes, formatter)).map_err(failed)?;
         }
-        None => value
-            .serialize(&mut serde_json::Serializer::with_formatter(&mut bytes, PythonFormatter))
-            .map_err(failed)?,
+        None => {
+            value.serialize(&mut serde_json::Serializer::with_formatter(&mut bytes, PythonFormatter)).map_err(failed)?
+        }
     }
     Ok(Value::from(String::from_utf8_lossy(&bytes).into_owned()))
 }
@@ -239,7 +241,17 @@ impl serde_json::ser::Formatter for PythonFormatter {
 /// Python's `strftime` for the parts of a date that templates ask for.
 fn strftime(date: Date, format: &str) -> Result<String, minijinja::Error> {
     const MONTHS: [&str; 12] = [
-        "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November",
+        "January",
+        "February",
+        "March",
+        "April",
+        "May",
+        "June",
+        "July",
+        "August",
+        "September",
+        "October",
+        "November",
         "December",
     ];
     let month = MONTHS[usize::from(date.month).clamp(1, 12) - 1];

@@ -65,11 +65,35 @@ pub(super) struct Ends {
 
 /// Texts of tokens that end an answer, in the vocabularies known to have them.
 pub(super) const END_TEXTS: &[&str] = &[
-    "<|eot_id|>", "<|im_end|>", "<|end|>", "<|return|>", "<|call|>", "<|calls|>", "<|flush|>", "<end_of_turn>",
-    "<|endoftext|>", "</s>", "<|eom_id|>", "<EOT>", "_<EOT>", "[EOT]", "[EOS]", "<|end_of_text|>", "<end_of_utterance>",
-    "<eos>", "<｜end▁of▁sentence｜>", "[e~[",
+    "<|eot_id|>",
+    "<|im_end|>",
+    "<|end|>",
+    "<|return|>",
+    "<|call|>",
+    "<|calls|>",
+    "<|flush|>",
+    "<end_of_turn>",
+    "<|endoftext|>",
+    "</s>",
+    "<|eom_id|>",
+    "<EOT>",
+    "_<EOT>",
+    "[EOT]",
+    "[EOS]",
+    "<|end_of_text|>",
+    "<end_of_utterance>",
+    "<eos>",
+    "<｜end▁of▁sentence｜>",
+    "[e~[",
     // Padding and the next file of a repository: nothing that belongs to the answer follows.
-    "<|fim_pad|>", "<fim-pad>", "<fim_pad>", "<|fim_repo|>", "<fim-repo>", "<|repo_name|>", "<reponame>", "<|file_sep|>",
+    "<|fim_pad|>",
+    "<fim-pad>",
+    "<fim_pad>",
+    "<|fim_repo|>",
+    "<fim-repo>",
+    "<|repo_name|>",
+    "<reponame>",
+    "<|file_sep|>",
 ];
 
 impl Tokenizer {
@@ -190,7 +214,12 @@ impl Tokenizer {
         ids
     }
 
-    fn encode_with<N: Normalizer>(&self, text: &str, added: &AddedVocabulary, normalizer: Option<&N>) -> Result<Vec<u32>> {
+    fn encode_with<N: Normalizer>(
+        &self,
+        text: &str,
+        added: &AddedVocabulary,
+        normalizer: Option<&N>,
+    ) -> Result<Vec<u32>> {
         let failed = |error: tokenizers::Error| Error::Text {
             what: format!("the tokenizer cannot encode the text: {error}"),
             hint: "the tokenizer's files may be incomplete; compare them with the publisher's",

@@ -107,19 +107,30 @@ impl Gpu {
         placement.matrices.iter().zip(places).map(group).collect()
     }
 
+    /// Refuses plans with a buffer that cannot be bound, before anything is made for them.
+    ///
+    /// Errors: [`Error::TooLarge`].
+    pub fn check_sizes(&self, plans: &[&Plan]) -> Result<()> {
+        let limit = self.max_binding_bytes();
+        match plans.iter().flat_map(|plan| &plan.buffers).find(|buffer| buffer.bytes > limit) {
+            Some(large) => Err(Error::TooLarge {
+                what: format!("the buffer `{}`", large.name),
+                needed: large.bytes,
+                limit,
+                hint: "lower --ctx".into(),
+            }),
+            None => Ok(()),
+        }
+    }
+
     /// Allocates the buffers of `plans`, which share those of one name. `angles` fills the rope table.
     ///
-    /// Errors: [`Error::TooLarge`] for a buffer that cannot be bound, [`Error::Device`] when memory runs out.
+    /// Errors: [`Error::Device`] when memory runs out.
     pub async fn allocate(&self, plans: &[&Plan], weights: &Arc<GpuWeights>, angles: &[f32]) -> Result<Memory> {
         let mut wanted: HashMap<&str, Buffer> = HashMap::new();
         for buffer in plans.iter().flat_map(|plan| &plan.buffers) {
             let entry = wanted.entry(&buffer.name).or_insert_with(|| buffer.clone());
             entry.bytes = entry.bytes.max(buffer.bytes);
-        }
-        let limit = self.max_binding_bytes();
-        if let Some(large) = wanted.values().find(|buffer| buffer.bytes > limit) {
-            let (what, needed) = (format!("the buffer `{}`", large.name), large.bytes);
-            return Err(Error::TooLarge { what, needed, limit, hint: "lower --ctx".into() });
         }
         let total: u64 = wanted.values().map(|buffer| buffer.bytes).sum();
         let doing = format!("allocating {total} bytes for the context");

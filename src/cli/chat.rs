@@ -1,0 +1,170 @@
+//! `pocketlm chat`: a conversation that keeps its cache from turn to turn.
+
+use super::{
+    options::{ModelOptions, SamplingArguments},
+    run::speeds,
+};
+use crate::{
+    Error, Session,
+    session::{Stats, Stop},
+    text::Message,
+};
+use anyhow::Context;
+use clap::Args;
+use rustyline::{DefaultEditor, error::ReadlineError};
+use std::{
+    io::Write,
+    path::Path,
+    process::ExitCode,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+#[derive(Debug, Args)]
+pub struct Chat {
+    #[command(flatten)]
+    model: ModelOptions,
+    #[command(flatten)]
+    sampling: SamplingArguments,
+    /// Instructions that come before the conversation
+    #[arg(long, value_name = "TEXT")]
+    system: Option<String>,
+}
+
+const HELP: &str = "/reset         forget the conversation
+/save FILE     write the conversation as JSON
+/help          this
+/quit          leave (also Ctrl-D)
+Ctrl-C         stop the answer";
+
+impl Chat {
+    pub fn execute(self) -> anyhow::Result<ExitCode> {
+        self.sampling.options().check()?;
+        let mut session = self.model.session(false)?;
+        session.engine().tokenizer()?;
+        session.engine().template()?;
+        let interrupted = Arc::new(AtomicBool::new(false));
+        let flag = interrupted.clone();
+        ctrlc::set_handler(move || flag.store(true, Ordering::Relaxed)).context("listening for Ctrl-C")?;
+        let system: Vec<Message> = self.system.iter().map(|text| Message::new("system", text)).collect();
+        let mut messages = system.clone();
+        let mut editor = DefaultEditor::new()?;
+        eprintln!("/help lists commands");
+        loop {
+            let line = match editor.readline("> ") {
+                Ok(line) => line,
+                Err(ReadlineError::Interrupted) => continue,
+                Err(ReadlineError::Eof) => break,
+                Err(error) => return Err(error.into()),
+            };
+            let _ = editor.add_history_entry(&line);
+            match line.trim() {
+                "" => {}
+                "/quit" | "/exit" => break,
+                "/help" => eprintln!("{HELP}"),
+                "/reset" => {
+                    messages = system.clone();
+                    session.truncate(0);
+                    eprintln!("the conversation is forgotten");
+                }
+                command if command.starts_with("/save") => save(command[5..].trim(), &messages),
+                command if command.starts_with('/') => eprintln!("unknown command {command}; /help lists them"),
+                _ => {
+                    messages.push(Message::new("user", line));
+                    interrupted.store(false, Ordering::Relaxed);
+                    match self.answer(&mut session, &messages, &interrupted) {
+                        Ok(text) => messages.push(Message::new("assistant", text)),
+                        Err(error) => {
+                            messages.pop();
+                            explain(error)?;
+                        }
+                    }
+                }
+            }
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+
+    /// Feeds what is new since the last turn and streams the answer.
+    fn answer(&self, session: &mut Session, messages: &[Message], interrupted: &AtomicBool) -> anyhow::Result<String> {
+        let ids = {
+            let engine = session.engine();
+            engine.tokenizer()?.encode_chat(engine.template()?, messages, true)?
+        };
+        if ids.len() > session.context() {
+            return Err(Error::ContextFull { n_tokens: ids.len(), context: session.context() }.into());
+        }
+        // The last token is always fed again, for its logits.
+        let common = ids.iter().zip(session.tokens()).take_while(|(a, b)| a == b).count().min(ids.len() - 1);
+        session.truncate(common);
+        let mut text = String::new();
+        let (stats, stop) = pollster::block_on(async {
+            let mut answer = session.generate(&ids[common..], self.sampling.options(), None).await?;
+            let mut stop = None;
+            while let Some(piece) = answer.next().await? {
+                print_piece(&mut text, &piece.text)?;
+                if interrupted.load(Ordering::Relaxed) {
+                    stop = Some("stopped");
+                    break;
+                }
+            }
+            let rest = answer.finish_text();
+            print_piece(&mut text, &rest)?;
+            if answer.stop() == Some(Stop::ContextFull) {
+                stop = Some("the context is full: /save keeps the conversation, /reset begins anew, --ctx sets a larger one");
+            }
+            anyhow::Ok::<(Stats, Option<&str>)>((answer.stats(), stop))
+        })?;
+        writeln!(std::io::stdout().lock())?;
+        if let Some(stop) = stop {
+            eprintln!("({stop})");
+        }
+        eprintln!("({}; context {} of {})\n", speeds(&stats), session.tokens().len(), session.context());
+        Ok(text)
+    }
+}
+
+fn print_piece(text: &mut String, piece: &str) -> std::io::Result<()> {
+    text.push_str(piece);
+    let mut out = std::io::stdout().lock();
+    out.write_all(piece.as_bytes())?;
+    out.flush()
+}
+
+/// A message that does not fit, or that the template refuses, ends the turn and not the program.
+fn explain(error: anyhow::Error) -> anyhow::Result<()> {
+    match error.downcast_ref::<Error>() {
+        Some(Error::ContextFull { .. }) => {
+            eprintln!("{error}\n/save FILE keeps the conversation, /reset begins anew, a shorter message may fit");
+            Ok(())
+        }
+        Some(Error::Text { hint, .. }) => {
+            eprintln!("{error}\nhint: {hint}");
+            Ok(())
+        }
+        _ => Err(error),
+    }
+}
+
+fn save(path: &str, messages: &[Message]) {
+    if path.is_empty() {
+        eprintln!("/save needs a file name");
+        return;
+    }
+    let list: Vec<_> = messages.iter().map(|m| serde_json::json!({ "role": m.role, "content": m.content })).collect();
+    let json = serde_json::Value::Array(list);
+    match write_whole(Path::new(path), format!("{json:#}\n").as_bytes()) {
+        Ok(()) => eprintln!("saved to {path}"),
+        Err(error) => eprintln!("cannot write {path}: {error}"),
+    }
+}
+
+/// Writes beside the file first, so that a failure leaves no half of it under its name.
+fn write_whole(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let mut partial = path.as_os_str().to_owned();
+    partial.push(".partial");
+    std::fs::write(&partial, bytes)?;
+    std::fs::rename(&partial, path)
+}

@@ -1,0 +1,127 @@
+//! `pocketlm inspect`: what a file holds, what it needs on a device, the recorded plan.
+
+use super::{human_bytes, options::ModelOptions};
+use crate::{
+    format::Value,
+    kernels::Tuning,
+    model::{Config, ModelFile, RecordOptions, TextSource},
+    session::{MemoryNeeds, batch_size, held_format, plans},
+};
+use clap::Args;
+use serde_json::json;
+use std::{collections::BTreeMap, io::Write, process::ExitCode};
+
+/// Every device may bind this much; those that can bind more need fewer parts.
+const WEBGPU_BINDING_BYTES: u64 = 128 << 20;
+
+#[derive(Debug, Args)]
+pub struct Inspect {
+    #[command(flatten)]
+    model: ModelOptions,
+    /// Also print the recorded plans, one line per dispatch
+    #[arg(long)]
+    plan: bool,
+    /// Also list every tensor
+    #[arg(long)]
+    tensors: bool,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+impl Inspect {
+    pub fn execute(self) -> anyhow::Result<ExitCode> {
+        let file = self.model.file()?;
+        let config = &file.config;
+        let held = held_format(&file, self.model.weights);
+        let (placement, placed) = file.weights.place(config.tied, held, WEBGPU_BINDING_BYTES)?;
+        let capacity = self.model.ctx.map_or(config.context.min(4096), |n| n as usize);
+        let max_tokens = batch_size(config, capacity, false);
+        let options = RecordOptions { capacity, max_tokens, cache: self.model.kv, tuning: Tuning::BASELINE };
+        let plans = plans(config, &placed, &options, false);
+        let needs = MemoryNeeds::of(&placement, &plans);
+        let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+        if self.json {
+            let memory = json!({ "context": capacity, "bytes": needs });
+            let object = json!({ "config": describe(config), "formats": formats(&file), "memory": memory });
+            writeln!(out, "{}", serde_json::to_string_pretty(&object)?)?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        for (name, value) in describe(config) {
+            writeln!(out, "{name:<18} {value}")?;
+        }
+        for (format, (n_tensors, bytes)) in formats(&file) {
+            writeln!(out, "{:<18} {n_tensors} tensors, {}", format!("stored as {format}"), human_bytes(bytes))?;
+        }
+        if let TextSource::Gguf(metadata) = &file.text {
+            writeln!(out, "\nmetadata")?;
+            for (key, value) in metadata.sorted() {
+                writeln!(out, "  {key} = {}", short(value))?;
+            }
+        }
+        if self.tensors {
+            writeln!(out, "\ntensors")?;
+            for tensor in &file.tensors {
+                writeln!(out, "  {:<34} {:<5} {:?}", tensor.name, tensor.format.name(), tensor.shape)?;
+            }
+        }
+        let total = needs.weights + needs.cache + needs.activations;
+        writeln!(out, "\non the device at a context of {capacity} ({} cache)", self.model.kv.name())?;
+        writeln!(out, "  weights      {:>12}", human_bytes(needs.weights))?;
+        writeln!(out, "  cache        {:>12}", human_bytes(needs.cache))?;
+        writeln!(out, "  activations  {:>12}", human_bytes(needs.activations))?;
+        writeln!(out, "  together     {:>12}", human_bytes(total))?;
+        if self.plan {
+            for (phase, plan) in &plans {
+                writeln!(out, "\n{phase:?}: {} dispatches\n{plan}", plan.dispatches.len())?;
+            }
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn describe(config: &Config) -> Vec<(&'static str, serde_json::Value)> {
+    vec![
+        ("architecture", config.architecture.name().into()),
+        ("parameters", format!("{:.2} M", config.n_weights() as f64 / 1e6).into()),
+        ("layers", config.n_layers.into()),
+        ("hidden size", config.n_embd.into()),
+        ("heads", config.n_heads.into()),
+        ("key/value heads", config.n_kv_heads.into()),
+        ("head size", config.head_dim.into()),
+        ("feed-forward size", config.n_ff.into()),
+        ("vocabulary", config.n_vocab.into()),
+        ("context", config.context.into()),
+        ("sliding window", config.sliding_window.into()),
+        ("tied embeddings", config.tied.into()),
+    ]
+}
+
+/// Tensors and bytes by format.
+fn formats(file: &ModelFile) -> BTreeMap<&'static str, (usize, u64)> {
+    let mut all = BTreeMap::new();
+    for tensor in &file.tensors {
+        let entry: &mut (usize, u64) = all.entry(tensor.format.name()).or_default();
+        *entry = (entry.0 + 1, entry.1 + tensor.n_bytes());
+    }
+    all
+}
+
+/// A metadata value on one short line.
+fn short(value: &Value) -> String {
+    let text = match value {
+        Value::Unsigned(v) => v.to_string(),
+        Value::Signed(v) => v.to_string(),
+        Value::Float(v) => v.to_string(),
+        Value::Bool(v) => v.to_string(),
+        Value::String(v) => format!("{v:?}"),
+        Value::Integers(v) => format!("{} integers", v.len()),
+        Value::Floats(v) => format!("{} floats", v.len()),
+        Value::Bools(v) => format!("{} truth values", v.len()),
+        Value::Strings(v) => format!("{} strings", v.len()),
+    };
+    match text.chars().count() {
+        0..=100 => text,
+        _ => text.chars().take(97).chain("...".chars()).collect(),
+    }
+}

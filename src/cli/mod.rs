@@ -1,0 +1,89 @@
+//! The command line: one file a command. Data goes to stdout, talk to stderr.
+
+mod chat;
+mod devices;
+mod doctor;
+mod inspect;
+mod logits;
+mod options;
+mod perplexity;
+mod run;
+
+use crate::error::Error;
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+#[derive(Debug, Parser)]
+#[command(name = "pocketlm", version, about = "Runs language models on any GPU", long_about = None, after_help = EXAMPLES)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+    /// Say more on stderr (-v, -vv)
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    verbose: u8,
+}
+
+const EXAMPLES: &str = "Examples:
+  pocketlm run model.gguf -p 'Why is the sky blue?'
+  pocketlm chat model.gguf --temp 0.8 --top-p 0.95
+  pocketlm inspect model.gguf --plan
+  pocketlm doctor";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Answer one prompt
+    Run(run::Run),
+    /// Hold a conversation
+    Chat(chat::Chat),
+    /// Print logits as JSON, for tests of numerics
+    Logits(logits::Logits),
+    /// Measure how well a model predicts a text
+    Perplexity(perplexity::Perplexity),
+    /// Show what a model file holds and what it needs on a device
+    Inspect(inspect::Inspect),
+    /// List adapters, and which one is chosen and why
+    Devices(devices::Devices),
+    /// Test every kernel on this adapter against its reference
+    Doctor(doctor::Doctor),
+}
+
+/// Parses the arguments, runs the command, reports an error with its hint. Exit status: 0, 1 for an error, 2 for
+/// wrong usage.
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let level = ["warn", "info", "debug", "trace"][arguments.verbose.min(3) as usize];
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(format!("pocketlm={level},wgpu=error,naga=error")));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).without_time().init();
+    let result = match arguments.command {
+        Command::Run(command) => command.execute(),
+        Command::Chat(command) => command.execute(),
+        Command::Logits(command) => command.execute(),
+        Command::Perplexity(command) => command.execute(),
+        Command::Inspect(command) => command.execute(),
+        Command::Devices(command) => command.execute(),
+        Command::Doctor(command) => command.execute(),
+    };
+    match result {
+        Ok(code) => code,
+        // The reader of a pipe may leave before we are done; that is its right.
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            if let Some(hint) = error.downcast_ref::<Error>().and_then(Error::hint) {
+                eprintln!("\nhint: {hint}");
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    let kind = |e: &std::io::Error| e.kind() == std::io::ErrorKind::BrokenPipe;
+    error.downcast_ref::<std::io::Error>().is_some_and(kind)
+}
+
+/// Bytes in the unit that people read most easily.
+fn human_bytes(bytes: u64) -> String {
+    indicatif::BinaryBytes(bytes).to_string()
+}

@@ -1,0 +1,56 @@
+//! `pocketlm perplexity`: how well a model predicts a text.
+
+use super::options::ModelOptions;
+use anyhow::Context;
+use clap::Args;
+use serde_json::json;
+use std::{io::Write, path::PathBuf, process::ExitCode};
+
+#[derive(Debug, Args)]
+pub struct Perplexity {
+    #[command(flatten)]
+    model: ModelOptions,
+    /// A text file; longer than the context, it is scored piece by piece
+    file: PathBuf,
+    /// Print one JSON object with the negative log-likelihood of each token
+    #[arg(long)]
+    json: bool,
+}
+
+impl Perplexity {
+    pub fn execute(self) -> anyhow::Result<ExitCode> {
+        let text = std::fs::read_to_string(&self.file).with_context(|| format!("reading {}", self.file.display()))?;
+        let mut session = self.model.session(true)?;
+        let ids = session.engine().tokenizer()?.encode_prompt(&text)?;
+        if ids.len() < 2 {
+            return Err(crate::Error::Invalid { what: "the text has fewer than two tokens".into() }.into());
+        }
+        let bar = indicatif::ProgressBar::new(ids.len() as u64);
+        let mut losses = Vec::with_capacity(ids.len());
+        for piece in ids.chunks(session.context()) {
+            session.truncate(0);
+            let mut next = piece[1..].iter();
+            pollster::block_on(session.feed_all(piece, |logits| {
+                losses.extend(next.next().map(|&id| loss(logits, id)));
+                bar.inc(1);
+            }))?;
+        }
+        bar.finish_and_clear();
+        anyhow::ensure!(!losses.is_empty(), "a context of 1 leaves nothing to predict");
+        let mean = losses.iter().sum::<f64>() / losses.len() as f64;
+        let mut out = std::io::stdout().lock();
+        if self.json {
+            writeln!(out, "{}", json!({ "perplexity": mean.exp(), "n_scored": losses.len(), "nll": losses }))?;
+        } else {
+            writeln!(out, "perplexity {:.4} over {} tokens", mean.exp(), losses.len())?;
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Negative log-likelihood of `id`, in nats.
+fn loss(logits: &[f32], id: u32) -> f64 {
+    let largest = logits.iter().fold(f32::MIN, |a, &b| a.max(b)) as f64;
+    let total: f64 = logits.iter().map(|&logit| (logit as f64 - largest).exp()).sum();
+    total.ln() + largest - logits[id as usize] as f64
+}
