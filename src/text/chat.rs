@@ -58,7 +58,7 @@ impl<'a> Quoting<'a> {
             let rest = &text[index..];
             // The end of a text may also be the beginning of a token that what follows completes.
             let begins = |token: &&str| rest.starts_with(token) || token.starts_with(rest);
-            if self.by_first.get(&c).is_some_and(|tokens| tokens.iter().any(|token| begins(&token))) {
+            if self.by_first.get(&c).is_some_and(|tokens| tokens.iter().any(begins)) {
                 quoted.push(self.mark);
             }
         }

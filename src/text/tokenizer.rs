@@ -269,10 +269,9 @@ impl Ends {
         self.end_of_generation.extend(END_TEXTS.iter().filter_map(|text| id_of(text)));
         // In these two families `<|end|>` ends a message within an answer, and another token ends the answer.
         let has = |text| id_of(text).is_some();
-        if has("<|return|>") && has("<|call|>") || has("<|calls|>") && has("<|flush|>") {
-            if let Some(end) = id_of("<|end|>").filter(|end| Some(*end) != self.eos) {
-                self.end_of_generation.remove(&end);
-            }
+        let ends_messages = (has("<|return|>") && has("<|call|>")) || (has("<|calls|>") && has("<|flush|>"));
+        if let Some(end) = id_of("<|end|>").filter(|end| ends_messages && Some(*end) != self.eos) {
+            self.end_of_generation.remove(&end);
         }
     }
 }
