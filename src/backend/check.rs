@@ -44,9 +44,23 @@ pub async fn check(gpu: &Gpu, kernel: &'static Kernel, variant: Variant) -> Resu
 ///
 /// Errors: [`crate::Error::Device`].
 pub async fn run(gpu: &Gpu, case: &Case) -> Result<Vec<Outcome>> {
+    compare(gpu, case, &case.plan).await
+}
+
+/// Runs one case with one parameter changed on the GPU's side: the comparison must find it.
+///
+/// Errors: [`crate::Error::Device`].
+pub async fn run_spoiled(gpu: &Gpu, case: &Case) -> Result<Vec<Outcome>> {
+    let mut spoiled = case.plan.clone();
+    // The count of rows, numbers or keys that each kernel's first parameter is.
+    spoiled.dispatches[0].params[0] /= 2;
+    compare(gpu, case, &spoiled).await
+}
+
+async fn compare(gpu: &Gpu, case: &Case, gpu_plan: &Plan) -> Result<Vec<Outcome>> {
     let weights = Arc::new(gpu.load(&case.placement, |_| ()).await?);
     let memory = gpu.allocate(&[&case.plan], &weights, &[]).await?;
-    let program = gpu.program(&case.plan, &memory, &weights).await?;
+    let program = gpu.program(gpu_plan, &memory, &weights).await?;
     let mut cpu = Cpu::load(&case.placement).await?;
     for (buffer, words) in case.plan.buffers.iter().zip(&case.contents) {
         gpu.write(&memory, &buffer.name, words);

@@ -1,0 +1,89 @@
+//! Every kernel in every variant on the adapter at hand, and proof that the comparers can fail.
+
+use crate::common::gpu;
+use pocketlm::{
+    CacheFormat, WeightFormat,
+    backend::{
+        Cpu, check,
+        lockstep::{self, difference, first_difference},
+    },
+    kernels::{self, reference::STEP_HEAD_WORDS},
+    model::{Architecture, Phase, RecordOptions, record, synthetic},
+};
+use std::sync::Arc;
+
+#[test]
+fn every_variant_agrees_with_its_reference() {
+    let gpu = gpu();
+    for kernel in kernels::ALL {
+        for variant in kernel.variants(&gpu.report.tunings()) {
+            let outcomes = pollster::block_on(check::check(&gpu, kernel, variant)).expect("it runs");
+            assert!(outcomes.len() >= 3, "{}: {} checks", kernel.name, outcomes.len());
+            if let Some(bad) = first_difference(&outcomes) {
+                panic!("{} ({variant}) {}: error {:e} > {:e}", kernel.name, bad.label, bad.error, bad.tolerance);
+            }
+        }
+    }
+}
+
+/// Lockstep of a small model; `sabotage` changes one dispatch on the GPU's side only.
+fn walk(architecture: Architecture, sabotage: Option<&str>) -> Option<String> {
+    let gpu = gpu();
+    let (config, weights) = synthetic::tiny(architecture, WeightFormat::Q8_0, 3).expect("a small model");
+    pollster::block_on(async {
+        let (placement, placed) = weights.place(config.tied, None, gpu.max_binding_bytes()).expect("it fits");
+        let weights = Arc::new(gpu.load(&placement, |_| ()).await.expect("it loads"));
+        let options = RecordOptions { capacity: 48, max_tokens: 32, cache: CacheFormat::F16, tuning: gpu.tuning };
+        let plan = record(&config, &placed, &options, Phase::Prompt);
+        let angles = config.rope.angles(48);
+        let memory = gpu.allocate(&[&plan], &weights, &angles).await.expect("it fits");
+        let mut spoiled = plan.clone();
+        if let Some(label) = sabotage {
+            let dispatch = spoiled.dispatches.iter_mut().find(|d| d.label == label).expect(label);
+            dispatch.params[1] -= 1;
+        }
+        let program = gpu.program(&spoiled, &memory, &weights).await.expect("it binds");
+        let mut cpu = Cpu::load(&placement).await.expect("it loads");
+        cpu.prepare(&plan, &angles);
+        let mut step = vec![0u32; STEP_HEAD_WORDS + 32];
+        step[0] = 29;
+        step[STEP_HEAD_WORDS..].iter_mut().zip(0..).for_each(|(word, i)| *word = (i * 41 + 5) % 250);
+        gpu.write(&memory, "step", &step);
+        let outcomes = lockstep::compare(&plan, &mut cpu, &gpu, &memory, &program, 29).await.expect("it runs");
+        first_difference(&outcomes).map(|outcome| outcome.label.clone())
+    })
+}
+
+#[test]
+fn lockstep_agrees() {
+    assert_eq!(walk(Architecture::Llama, None), None);
+    assert_eq!(walk(Architecture::Phi3, None), None);
+}
+
+#[test]
+fn lockstep_names_the_sabotaged_dispatch() {
+    // One block of columns fewer.
+    assert_eq!(walk(Architecture::Llama, Some("layer1.attn_qkv")).as_deref(), Some("layer1.attn_qkv y"));
+}
+
+#[test]
+fn the_comparer_can_fail() {
+    assert_eq!(difference(&[1.0, -2.0], &[1.0, -2.0]), 0.0);
+    assert_eq!(difference(&[1.0, -2.0], &[1.5, -2.0]), 0.25);
+    assert_eq!(difference(&[1.0, 2.0], &[f32::NAN, 2.0]), f64::INFINITY, "a number is missing");
+    assert_eq!(difference(&[f32::NAN, 2.0], &[1.0, 2.0]), f64::INFINITY, "too much was written");
+    assert_eq!(difference(&[0.0, 1e-9], &[0.0, 1e-9]), f64::INFINITY, "a reference of zeros proves nothing");
+}
+
+/// A kernel that runs with other numbers than its reference is found, whichever kernel it is.
+#[test]
+fn a_wrong_parameter_is_found_in_every_kernel() {
+    let gpu = gpu();
+    for kernel in kernels::ALL {
+        let variant = kernel.variants(&gpu.report.tunings())[0];
+        for case in check::cases(kernel, variant).iter().take(1) {
+            let outcomes = pollster::block_on(check::run_spoiled(&gpu, case)).expect("it runs");
+            assert!(first_difference(&outcomes).is_some(), "{}: {outcomes:?}", kernel.name);
+        }
+    }
+}

@@ -1,0 +1,15 @@
+//! The one integration test binary: a module for each thing under test.
+
+mod bad_input;
+mod chat;
+mod cli;
+mod common;
+mod formats;
+mod golden;
+mod kernels;
+mod plan;
+mod sampling;
+mod shaders;
+mod smollm2;
+mod tidy;
+mod tokenizer;

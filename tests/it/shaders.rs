@@ -1,0 +1,137 @@
+//! Every assembled shader: valid without capabilities it does not declare, true to its contract, translatable to every
+//! backend, and buildable at WebGPU's default limits.
+
+use naga::{
+    back,
+    valid::{Capabilities, ModuleInfo, ValidationFlags, Validator},
+};
+use pocketlm::{
+    CacheFormat, WeightFormat,
+    backend::Gpu,
+    kernels::{self, Kernel, Tuning, Variant},
+    model::{Architecture, Phase, RecordOptions, record, synthetic},
+};
+use std::sync::Arc;
+
+fn every_variant() -> Vec<(&'static Kernel, Variant)> {
+    let tunings = Tuning::candidates(true, Some(8));
+    kernels::ALL.iter().flat_map(|&kernel| kernel.variants(&tunings).into_iter().map(move |v| (kernel, v))).collect()
+}
+
+fn validate(kernel: &Kernel, variant: Variant) -> (naga::Module, ModuleInfo) {
+    let shader = kernel.assemble(variant);
+    let module = naga::front::wgsl::parse_str(&shader.wgsl).unwrap_or_else(|error| {
+        let line = error.location(&shader.wgsl).map_or(1, |location| location.line_number as usize);
+        panic!("{:?}: {}", shader.origin(line), error.emit_to_string(&shader.wgsl))
+    });
+    let capabilities = if shader.subgroups { Capabilities::SUBGROUP } else { Capabilities::empty() };
+    let mut validator = Validator::new(ValidationFlags::all(), capabilities);
+    if shader.subgroups {
+        validator.subgroup_stages(naga::valid::ShaderStages::COMPUTE);
+        validator.subgroup_operations(naga::valid::SubgroupOperationSet::all());
+    }
+    let info = validator.validate(&module).unwrap_or_else(|error| panic!("{} ({variant}): {error:?}", kernel.name));
+    (module, info)
+}
+
+#[test]
+fn shaders_are_valid_and_keep_their_contracts() {
+    let all = every_variant();
+    assert!(all.len() > 50);
+    for (kernel, variant) in all {
+        let (module, _) = validate(kernel, variant);
+        let mut bound: Vec<_> = module
+            .global_variables
+            .iter()
+            .filter_map(|(_, global)| Some((global.binding?.group, global.binding?.binding, global.name.clone()?)))
+            .collect();
+        bound.sort();
+        let names: Vec<&str> = bound.iter().filter(|b| b.0 == 0).map(|b| b.2.as_str()).collect();
+        let want: Vec<&str> = ["params"].iter().chain(kernel.reads).chain(kernel.writes).copied().collect();
+        assert_eq!(names, want, "{} ({variant}): bindings", kernel.name);
+        let planes = bound.iter().filter(|b| b.0 == 1).count();
+        let want = variant.format.map_or(0, |format| 1 + (format.scale_words() > 0) as usize);
+        assert_eq!(planes, want, "{} ({variant}): planes", kernel.name);
+        assert!(names.len() - 1 + planes <= 8, "{}: storage buffers", kernel.name);
+        let fields = module.types.iter().find_map(|(_, ty)| match (&ty.inner, ty.name.as_deref()) {
+            (naga::TypeInner::Struct { members, .. }, Some("Params")) => {
+                Some(members.iter().map(|m| m.name.clone().expect("a field")).collect::<Vec<_>>())
+            }
+            _ => None,
+        });
+        assert_eq!(fields.expect("Params"), kernel.params, "{}", kernel.name);
+    }
+}
+
+#[test]
+fn shaders_fit_default_limits() {
+    for (kernel, variant) in every_variant() {
+        let (module, _) = validate(kernel, variant);
+        let layouts = module.global_variables.iter().filter(|(_, g)| g.space == naga::AddressSpace::WorkGroup);
+        let bytes: u32 = layouts.map(|(_, g)| module.types[g.ty].inner.size(module.to_ctx())).sum();
+        assert!(bytes <= 16384, "{} ({variant}): {bytes} bytes of workgroup memory", kernel.name);
+        let size = module.entry_points[0].workgroup_size;
+        assert!(size.iter().product::<u32>() <= 256, "{} ({variant}): {size:?}", kernel.name);
+        assert_eq!(module.entry_points.len(), 1);
+    }
+}
+
+#[test]
+fn shaders_translate_to_every_backend() {
+    for (kernel, variant) in every_variant() {
+        let (module, info) = validate(kernel, variant);
+        let name = format!("{} ({variant})", kernel.name);
+        let spv = back::spv::Options { lang_version: (1, 3), ..Default::default() };
+        back::spv::write_vec(&module, &info, &spv, None).unwrap_or_else(|e| panic!("{name}, SPIR-V: {e}"));
+        let msl = back::msl::Options { lang_version: (2, 1), ..Default::default() };
+        back::msl::write_string(&module, &info, &msl, &Default::default()).unwrap_or_else(|e| panic!("{name}, MSL: {e}"));
+        let options = back::hlsl::Options { shader_model: back::hlsl::ShaderModel::V6_0, ..Default::default() };
+        let pipeline = back::hlsl::PipelineOptions::default();
+        let mut hlsl = String::new();
+        back::hlsl::Writer::new(&mut hlsl, &options, &pipeline)
+            .write(&module, &info, None)
+            .unwrap_or_else(|e| panic!("{name}, HLSL: {e}"));
+        let flags = back::wgsl::WriterFlags::empty();
+        back::wgsl::write_string(&module, &info, flags).unwrap_or_else(|e| panic!("{name}, WGSL: {e}"));
+    }
+}
+
+/// The validator is not one that lets everything through.
+#[test]
+fn undeclared_subgroups_are_refused() {
+    let wgsl = "@compute @workgroup_size(8) fn main() { let x = subgroupAdd(1u); }";
+    let module = naga::front::wgsl::parse_str(wgsl).expect("it parses");
+    assert!(Validator::new(ValidationFlags::all(), Capabilities::empty()).validate(&module).is_err());
+}
+
+/// Pipelines and bind groups of whole plans on wgpu's no-op backend, at WebGPU's default limits.
+#[test]
+fn plans_bind_at_webgpu_default_limits() {
+    let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
+    descriptor.backends = wgpu::Backends::NOOP;
+    descriptor.backend_options.noop.enable = true;
+    let instance = wgpu::Instance::new(descriptor);
+    pollster::block_on(async {
+        let adapter = instance.request_adapter(&Default::default()).await.expect("the no-op adapter");
+        let limits = wgpu::Limits::default();
+        assert_eq!(limits.max_storage_buffers_per_shader_stage, 8);
+        let gpu = Gpu::from_adapter(&adapter, Some(limits)).await.expect("a device");
+        assert_eq!(gpu.max_binding_bytes(), 128 << 20);
+        for architecture in [Architecture::Llama, Architecture::Phi3] {
+            for format in WeightFormat::ALL {
+                let (config, weights) = synthetic::tiny(architecture, format, 1).expect("a small model");
+                let (placement, placed) = weights.place(config.tied, None, gpu.max_binding_bytes()).expect("it fits");
+                let weights = Arc::new(gpu.load(&placement, |_| ()).await.expect("it loads"));
+                for tuning in [Tuning::BASELINE, Tuning::SOFTWARE] {
+                    let options = RecordOptions { capacity: 64, max_tokens: 32, cache: CacheFormat::F16, tuning };
+                    for phase in [Phase::Decode, Phase::Prompt, Phase::LastLogits, Phase::AllLogits] {
+                        let plan = record(&config, &placed, &options, phase);
+                        let memory = gpu.allocate(&[&plan], &weights, &config.rope.angles(64)).await.expect("it fits");
+                        let program = gpu.program(&plan, &memory, &weights).await.expect("it binds");
+                        gpu.run(&[&program], 32).expect("it runs");
+                    }
+                }
+            }
+        }
+    });
+}

@@ -1,0 +1,78 @@
+//! A real model from file to text, against float64 references.
+
+use crate::common::{ids, json, max_difference, path, session, smollm2};
+use pocketlm::{
+    CacheFormat, SamplingOptions,
+    session::Stop,
+    text::Message,
+};
+
+/// The npy file's numbers: a header padded to a multiple of 64 bytes, then little-endian f32.
+fn reference_logits() -> Vec<f32> {
+    let bytes = std::fs::read(path("tests/data/smollm2/logits.npy")).expect("the file");
+    let header = 10 + u16::from_le_bytes([bytes[8], bytes[9]]) as usize;
+    let floats = bytes[header..].chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().expect("four")));
+    floats.collect()
+}
+
+#[test]
+fn logits_at_every_position() {
+    let reference = json("tests/data/smollm2/reference.json");
+    let mut session = session(&smollm2(), None, CacheFormat::F32, true);
+    let mut all = Vec::new();
+    let prompt = ids(&reference["raw_ids"]);
+    pollster::block_on(session.feed_all(&prompt, |row| all.extend_from_slice(row))).expect("room");
+    let want = reference_logits();
+    assert_eq!(want.len(), 21 * 49152);
+    let error = max_difference(&all, &want);
+    assert!(error < 2e-3, "logits differ by {error}");
+}
+
+#[test]
+fn greedy_ids_and_same_seed_same_text() {
+    let reference = json("tests/data/smollm2/reference.json");
+    let mut session = session(&smollm2(), None, CacheFormat::F32, false);
+    let engine = session.engine().clone();
+    let tokenizer = engine.tokenizer().expect("a tokenizer");
+    for case in reference["greedy"].as_array().expect("cases") {
+        let prompt = case["prompt"].as_str().expect("text");
+        let prompt_ids = match case["chat"].as_bool().expect("a flag") {
+            true => tokenizer.encode_chat(engine.template().expect("a template"), &[Message::new("user", prompt)], true),
+            false => tokenizer.encode_prompt(prompt),
+        };
+        let prompt_ids = prompt_ids.expect("it encodes");
+        assert_eq!(prompt_ids, ids(&case["prompt_ids"]), "{}", case["id"]);
+        let mut want = ids(&case["output_ids"]);
+        let ends = engine.end_ids.contains(want.last().expect("an answer"));
+        want.truncate(want.len() - ends as usize);
+        session.truncate(0);
+        let (got, stop, _) = answer(&mut session, &prompt_ids, SamplingOptions::default(), 48);
+        assert_eq!(got, want, "{}", case["id"]);
+        assert_eq!(stop, Some(if ends { Stop::EndOfGeneration } else { Stop::MaxTokens }), "{}", case["id"]);
+    }
+    let prompt = tokenizer.encode_prompt("Once upon a time").expect("it encodes");
+    let mut draw = |seed| {
+        session.truncate(0);
+        let options = SamplingOptions { temperature: 1.2, top_p: 0.95, repeat_penalty: 1.1, seed, ..Default::default() };
+        answer(&mut session, &prompt, options, 16).2
+    };
+    assert_eq!(draw(7), draw(7));
+    assert_ne!(draw(7), draw(8));
+}
+
+fn answer(
+    session: &mut pocketlm::Session,
+    prompt: &[u32],
+    options: SamplingOptions,
+    n: usize,
+) -> (Vec<u32>, Option<Stop>, String) {
+    pollster::block_on(async {
+        let mut answer = session.generate(prompt, options, Some(n)).await.expect("a prompt");
+        let (mut got, mut text) = (Vec::new(), String::new());
+        while let Some(piece) = answer.next().await.expect("a token") {
+            got.push(piece.token);
+            text.push_str(&piece.text);
+        }
+        (got, answer.stop(), text)
+    })
+}
