@@ -118,9 +118,8 @@ impl Plan {
 impl fmt::Display for Plan {
     /// One line per dispatch: `001 layer0.attn_qkv  matvec q4_1 (attn_in) -> qkv  grid [3, 1]`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names = |slots: &[Slot]| {
-            slots.iter().map(|slot| self.buffers[slot.0].name.as_str()).collect::<Vec<_>>().join(", ")
-        };
+        let names =
+            |slots: &[Slot]| slots.iter().map(|slot| self.buffers[slot.0].name.as_str()).collect::<Vec<_>>().join(", ");
         for (i, d) in self.dispatches.iter().enumerate() {
             let grid = d.grid.map(|extent| match extent {
                 Extent::Fixed(n) => n.to_string(),

@@ -77,7 +77,9 @@ async fn compare(gpu: &Gpu, case: &Case, gpu_plan: &Plan) -> Result<Vec<Outcome>
 pub fn cases(kernel: &'static Kernel, variant: Variant) -> Vec<Case> {
     let build = |name: String| Builder::new(kernel, variant, name);
     match kernel.name {
-        "embed" => [(96, 70, 3), (32, 33, 1), (576, 300, 5)].map(|(dim, rows, t)| build(format!("{t}x{dim}")).embed(dim, rows, t)).into(),
+        "embed" => [(96, 70, 3), (32, 33, 1), (576, 300, 5)]
+            .map(|(dim, rows, t)| build(format!("{t}x{dim}")).embed(dim, rows, t))
+            .into(),
         "rms_norm" => [(576, 3, 0), (1, 2, 0), (97, 4, 1), (3072, 2, 1)]
             .map(|(dim, t, last)| build(format!("{t}x{dim}")).rms_norm(dim, t, last))
             .into(),
@@ -85,7 +87,9 @@ pub fn cases(kernel: &'static Kernel, variant: Variant) -> Vec<Case> {
             .map(|(rows, columns, first, add)| build(format!("{rows}x{columns}")).product(rows, columns, 0, first, add))
             .into(),
         "matmul" => [(33, 32, 1, 0, 1), (1, 96, 5, 5, 0), (260, 576, 4, 0, 0), (70, 1536, 7, 9, 1)]
-            .map(|(rows, columns, t, first, add)| build(format!("{rows}x{columns}x{t}")).product(rows, columns, t, first, add))
+            .map(|(rows, columns, t, first, add)| {
+                build(format!("{rows}x{columns}x{t}")).product(rows, columns, t, first, add)
+            })
             .into(),
         "rope" => [(3, 1, 64, 64, 0, 3, 5), (2, 2, 96, 96, 1, 1, 0), (4, 2, 128, 96, 0, 2, 62), (1, 1, 4, 2, 1, 5, 1)]
             .map(|shape| build(format!("heads {}/{} of {}", shape.0, shape.1, shape.2)).rope(shape))
@@ -98,7 +102,9 @@ pub fn cases(kernel: &'static Kernel, variant: Variant) -> Vec<Case> {
             (2, 1, 96, 2, 1030, 0),
             (2, 1, 256, 1, 2100, 2047),
         ]
-        .map(|shape| build(format!("{} keys, heads {}/{} of {}", shape.4 + shape.3, shape.0, shape.1, shape.2)).attention(shape))
+        .map(|shape| {
+            build(format!("{} keys, heads {}/{} of {}", shape.4 + shape.3, shape.0, shape.1, shape.2)).attention(shape)
+        })
         .into(),
         "swiglu" => [(1, 1), (160, 3), (1537, 2)].map(|(dim, t)| build(format!("{t}x{dim}")).swiglu(dim, t)).into(),
         "argmax" => [(1, 0), (255, 254), (257, 256), (32064, 77), (49152, 49151)]
@@ -195,7 +201,8 @@ impl Builder {
         let capacity = used + SPARE_SLOTS;
         let step = self.step(n_tokens, position, &[]);
         let q = self.random("q", n_tokens * n_heads * head_dim, 0.3);
-        let (k, v) = (self.cached("k", n_kv, capacity, used, head_dim), self.cached("v", n_kv, capacity, used, head_dim));
+        let (k, v) =
+            (self.cached("k", n_kv, capacity, used, head_dim), self.cached("v", n_kv, capacity, used, head_dim));
         let stride = n_blocks(n_heads * head_dim) * 32;
         let out = self.poisoned("out", n_tokens * stride);
         let params = [n_heads, n_kv, head_dim, capacity, window, stride].map(|p| p as u32).to_vec();

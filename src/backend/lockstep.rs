@@ -81,7 +81,13 @@ fn outcome(dispatch: &Dispatch, write: &str, want: &[u32], got: &[u32]) -> Outco
         false => dispatch.kernel.tolerance,
     };
     let error = match write {
-        "token" => if want == got { 0.0 } else { f64::INFINITY },
+        "token" => {
+            if want == got {
+                0.0
+            } else {
+                f64::INFINITY
+            }
+        }
         _ if in_f16 => {
             let halves = |words: &[u32]| -> Vec<f32> {
                 bytemuck::cast_slice::<u32, u16>(words).iter().map(|&h| f16::from_bits(h).to_f32()).collect()

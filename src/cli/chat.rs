@@ -113,7 +113,9 @@ impl Chat {
             let rest = answer.finish_text();
             print_piece(&mut text, &rest)?;
             if answer.stop() == Some(Stop::ContextFull) {
-                stop = Some("the context is full: /save keeps the conversation, /reset begins anew, --ctx sets a larger one");
+                stop = Some(
+                    "the context is full: /save keeps the conversation, /reset begins anew, --ctx sets a larger one",
+                );
             }
             anyhow::Ok::<(Stats, Option<&str>)>((answer.stats(), stop))
         })?;

@@ -51,7 +51,11 @@ impl Doctor {
             writeln!(std::io::stdout().lock(), "{}", serde_json::to_string_pretty(&object)?)?;
         } else {
             let checks: usize = rows.iter().map(|row| row.n_checks).sum();
-            writeln!(std::io::stdout().lock(), "\n{} variants passed, {failed} failed ({checks} checks)", rows.len() - failed)?;
+            writeln!(
+                std::io::stdout().lock(),
+                "\n{} variants passed, {failed} failed ({checks} checks)",
+                rows.len() - failed
+            )?;
         }
         Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
@@ -107,7 +111,8 @@ async fn walk(gpu: &Gpu, architecture: Architecture) -> Result<Vec<Outcome>> {
     let weights = Arc::new(gpu.load(&placement, |_| ()).await?);
     let (capacity, max_tokens) = (64, 40);
     let options = RecordOptions { capacity, max_tokens, cache: CacheFormat::F16, tuning: gpu.tuning };
-    let plans = [Phase::Prompt, Phase::LastLogits, Phase::Decode].map(|phase| record(&config, &placed, &options, phase));
+    let plans =
+        [Phase::Prompt, Phase::LastLogits, Phase::Decode].map(|phase| record(&config, &placed, &options, phase));
     let angles = config.rope.angles(capacity);
     let memory = gpu.allocate(&plans.iter().collect::<Vec<_>>(), &weights, &angles).await?;
     let mut cpu = Cpu::load(&placement).await?;

@@ -50,6 +50,11 @@ enum Command {
 /// Parses the arguments, runs the command, reports an error with its hint. Exit status: 0, 1 for an error, 2 for
 /// wrong usage.
 pub fn main() -> ExitCode {
+    if std::env::var_os("XDG_RUNTIME_DIR").is_none() {
+        // Mesa's device-select layer complains on stderr of a session without a desktop; the choice is ours anyway.
+        // SAFETY: the program has one thread so far.
+        unsafe { std::env::set_var("NODEVICE_SELECT", "1") };
+    }
     let arguments = Arguments::parse();
     let level = ["warn", "info", "debug", "trace"][arguments.verbose.min(3) as usize];
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()

@@ -61,9 +61,9 @@ impl ModelOptions {
     /// Loads the model, with a progress bar on stderr where someone can see it.
     pub fn engine(&self) -> anyhow::Result<Arc<Engine>> {
         let options = EngineOptions { adapter: self.adapter.clone(), weights: self.weights };
-        let bar = ProgressBar::new(0).with_style(
-            ProgressStyle::with_template("loading {bar:30} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec}")?,
-        );
+        let bar = ProgressBar::new(0).with_style(ProgressStyle::with_template(
+            "loading {bar:30} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec}",
+        )?);
         let progress = |done, total| {
             bar.set_length(total);
             bar.set_position(done);
@@ -78,7 +78,9 @@ impl ModelOptions {
         let engine = self.engine()?;
         let trained = engine.config.context;
         if let Some(wanted) = self.ctx.filter(|&n| n as usize > trained) {
-            eprintln!("warning: the model was trained for {trained} tokens; beyond them (--ctx {wanted}) text may suffer");
+            eprintln!(
+                "warning: the model was trained for {trained} tokens; beyond them (--ctx {wanted}) text may suffer"
+            );
         }
         let options = SessionOptions { context: self.ctx.map(|n| n as usize), cache: self.kv, all_logits };
         Ok(pollster::block_on(Session::new(engine, &options))?)
@@ -101,7 +103,8 @@ pub fn text_or_stdin(text: &str) -> anyhow::Result<String> {
 }
 
 fn weight_format(name: &str) -> Result<WeightFormat, String> {
-    WeightFormat::from_name(name).ok_or_else(|| format!("formats are {}", WeightFormat::ALL.map(|f| f.name()).join(", ")))
+    WeightFormat::from_name(name)
+        .ok_or_else(|| format!("formats are {}", WeightFormat::ALL.map(|f| f.name()).join(", ")))
 }
 
 fn cache_format(name: &str) -> Result<CacheFormat, String> {

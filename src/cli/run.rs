@@ -7,10 +7,7 @@ use crate::{
 };
 use clap::Args;
 use serde_json::json;
-use std::{
-    io::Write,
-    process::ExitCode,
-};
+use std::{io::Write, process::ExitCode};
 
 #[derive(Debug, Args)]
 pub struct Run {

@@ -3,11 +3,7 @@
 //! Format: <https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>. Every length is checked against the file's
 //! size before anything is allocated from it.
 
-use super::{
-    block::WeightFormat,
-    source::ByteSource,
-    tensor::TensorInfo,
-};
+use super::{block::WeightFormat, source::ByteSource, tensor::TensorInfo};
 use crate::error::{Error, Result};
 use std::{collections::HashMap, sync::Arc};
 
@@ -198,7 +194,7 @@ impl RawTensor {
             return Err(corrupt(format!("dimensions {:?}", self.dims)));
         };
         let (block_len, block_bytes) = (format.block_len() as u64, format.block_bytes() as u64);
-        if self.dims[0] % block_len != 0 {
+        if !self.dims[0].is_multiple_of(block_len) {
             return Err(corrupt(format!("rows of {} do not fill blocks of {block_len}", self.dims[0])));
         }
         let n_bytes = (n_weights / block_len).checked_mul(block_bytes);

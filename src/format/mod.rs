@@ -7,8 +7,8 @@ pub mod safetensors;
 pub mod source;
 pub mod tensor;
 
+pub use self::safetensors::Folder;
 pub use block::WeightFormat;
 pub use gguf::{Gguf, Metadata, Value};
-pub use self::safetensors::Folder;
 pub use source::ByteSource;
 pub use tensor::TensorInfo;

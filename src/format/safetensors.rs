@@ -35,10 +35,9 @@ impl Folder {
     ///
     /// Errors: [`Error::Io`], [`Error::Corrupt`], [`Error::Unsupported`] for a dtype without a weight format.
     pub async fn read(path: &Path) -> Result<Self> {
-        let config = read_json(path, "config.json").await?.ok_or_else(|| Error::Io {
-            path: path.join("config.json"),
-            source: std::io::ErrorKind::NotFound.into(),
-        })?;
+        let config = read_json(path, "config.json")
+            .await?
+            .ok_or_else(|| Error::Io { path: path.join("config.json"), source: std::io::ErrorKind::NotFound.into() })?;
         let mut tensors = Vec::new();
         for shard in shards(path).await? {
             tensors.extend(read_header(Arc::new(ByteSource::open(&path.join(shard))?)).await?);

@@ -58,10 +58,9 @@ impl ByteSource {
         }
         match &self.bytes {
             Bytes::Memory(bytes) => out.copy_from_slice(&bytes[offset as usize..][..out.len()]),
-            Bytes::File { path, file } => file
-                .read_exact_at(offset, out)
-                .await
-                .map_err(|source| Error::Io { path: path.clone(), source })?,
+            Bytes::File { path, file } => {
+                file.read_exact_at(offset, out).await.map_err(|source| Error::Io { path: path.clone(), source })?
+            }
         }
         Ok(())
     }

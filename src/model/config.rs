@@ -132,10 +132,7 @@ impl Config {
             context: count("context_length")?,
             norm_eps: eps.ok_or_else(|| Error::config("the norm's epsilon is missing"))? as f32,
             // Zero is how writers say that there is none.
-            sliding_window: metadata
-                .unsigned(&key("attention.sliding_window"))
-                .map(|n| n as usize)
-                .filter(|&n| n > 0),
+            sliding_window: metadata.unsigned(&key("attention.sliding_window")).map(|n| n as usize).filter(|&n| n > 0),
             tied: find("output.weight").is_none(),
             rope: gguf_rope(metadata, name, architecture, head_dim, find("rope_freqs.weight")).await?,
         };

@@ -57,7 +57,10 @@ impl Config {
         let keys = Keys { json };
         for flag in ["attention_bias", "mlp_bias"] {
             if json.get(flag).and_then(Value::as_bool) == Some(true) {
-                return Err(Error::Unsupported { what: format!("`{flag}`"), supported: "layers without biases".into() });
+                return Err(Error::Unsupported {
+                    what: format!("`{flag}`"),
+                    supported: "layers without biases".into(),
+                });
             }
         }
         let act = json.get("hidden_act").and_then(Value::as_str).unwrap_or("silu");

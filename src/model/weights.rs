@@ -157,7 +157,13 @@ impl Table<'_> {
     }
 
     /// A matrix that some files have in one tensor (`whole`) and some in several (`from`).
-    fn fused(&mut self, name: &str, whole: &str, from: &[(String, usize)], columns: usize) -> Result<Matrix<TensorInfo>> {
+    fn fused(
+        &mut self,
+        name: &str,
+        whole: &str,
+        from: &[(String, usize)],
+        columns: usize,
+    ) -> Result<Matrix<TensorInfo>> {
         if self.tensors.contains_key(format!("{}.weight", from[0].0).as_str()) {
             return self.matrix(name, from, columns);
         }
@@ -172,7 +178,8 @@ impl Table<'_> {
     fn all_used(&self, config: &Config) -> Result<()> {
         // Tables that some converters store although they follow from the configuration.
         let derived = |name: &str| name.ends_with("rotary_emb.inv_freq") || name.ends_with("attn_rot_embd.weight");
-        let mut rest: Vec<_> = self.tensors.keys().filter(|name| !self.used.contains(**name) && !derived(name)).collect();
+        let mut rest: Vec<_> =
+            self.tensors.keys().filter(|name| !self.used.contains(**name) && !derived(name)).collect();
         rest.sort();
         match rest.first() {
             None => Ok(()),

@@ -1,11 +1,5 @@
-//! What differs between a native program and a web page; the only place that asks for the target.
+//! What differs between a native program and a web page; the only place that may ask for the target.
 
-#[cfg(not(target_arch = "wasm32"))]
 mod native;
-#[cfg(not(target_arch = "wasm32"))]
-pub use native::*;
 
-#[cfg(target_arch = "wasm32")]
-mod web;
-#[cfg(target_arch = "wasm32")]
-pub use web::*;
+pub use native::*;

@@ -29,7 +29,9 @@ fn blocks_decode_as_published() {
 #[test]
 fn encoding_errs_by_less_than_a_step() {
     let weights = random::with_outliers(1, 64 * 32, 1.0);
-    for (format, step) in [(WeightFormat::Q4_0, 1.0 / 8.0), (WeightFormat::Q4_1, 2.0 / 15.0), (WeightFormat::Q8_0, 1.0 / 127.0)] {
+    for (format, step) in
+        [(WeightFormat::Q4_0, 1.0 / 8.0), (WeightFormat::Q4_1, 2.0 / 15.0), (WeightFormat::Q8_0, 1.0 / 127.0)]
+    {
         let decoded = format.decode(&format.encode(&weights));
         for (block, got) in weights.chunks(32).zip(decoded.chunks(32)) {
             let largest = block.iter().fold(0f32, |m, w| m.max(w.abs()));

@@ -48,7 +48,8 @@ fn phi3_fused_window() {
 fn gguf_formats() {
     let golden = json("tests/data/golden-gguf/golden.json");
     for (format, cases) in golden.as_object().expect("formats") {
-        let mut session = session(&path(&format!("tests/data/golden-gguf/{format}.gguf")), None, CacheFormat::F32, false);
+        let mut session =
+            session(&path(&format!("tests/data/golden-gguf/{format}.gguf")), None, CacheFormat::F32, false);
         for case in cases.as_array().expect("cases") {
             let prompt = ids(&case["ids"]);
             let error = max_difference(&logits(&mut session, &prompt), &floats(&case["last_logits"]));

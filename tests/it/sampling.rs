@@ -58,7 +58,7 @@ fn seeds() {
     assert_eq!([random::bits(1, 0), random::bits(1, 1), random::bits(2, 0)], PINNED);
 }
 
-const PINNED: [u32; 3] = [0, 0, 0];
+const PINNED: [u32; 3] = [188542915, 3541482852, 662646621];
 
 #[test]
 fn nonsense_is_refused() {

@@ -24,7 +24,9 @@ fn validate(kernel: &Kernel, variant: Variant) -> (naga::Module, ModuleInfo) {
         let line = error.location(&shader.wgsl).map_or(1, |location| location.line_number as usize);
         panic!("{:?}: {}", shader.origin(line), error.emit_to_string(&shader.wgsl))
     });
-    let capabilities = if shader.subgroups { Capabilities::SUBGROUP } else { Capabilities::empty() };
+    // `pack2x16float` and `unpack2x16float`: core WGSL, though naga counts them as a capability.
+    let mut capabilities = Capabilities::SHADER_FLOAT16_IN_FLOAT32;
+    capabilities.set(Capabilities::SUBGROUP, shader.subgroups);
     let mut validator = Validator::new(ValidationFlags::all(), capabilities);
     if shader.subgroups {
         validator.subgroup_stages(naga::valid::ShaderStages::COMPUTE);
@@ -84,7 +86,8 @@ fn shaders_translate_to_every_backend() {
         let spv = back::spv::Options { lang_version: (1, 3), ..Default::default() };
         back::spv::write_vec(&module, &info, &spv, None).unwrap_or_else(|e| panic!("{name}, SPIR-V: {e}"));
         let msl = back::msl::Options { lang_version: (2, 1), ..Default::default() };
-        back::msl::write_string(&module, &info, &msl, &Default::default()).unwrap_or_else(|e| panic!("{name}, MSL: {e}"));
+        back::msl::write_string(&module, &info, &msl, &Default::default())
+            .unwrap_or_else(|e| panic!("{name}, MSL: {e}"));
         let options = back::hlsl::Options { shader_model: back::hlsl::ShaderModel::V6_0, ..Default::default() };
         let pipeline = back::hlsl::PipelineOptions::default();
         let mut hlsl = String::new();

@@ -1,11 +1,7 @@
 //! A real model from file to text, against float64 references.
 
 use crate::common::{ids, json, max_difference, path, session, smollm2};
-use pocketlm::{
-    CacheFormat, SamplingOptions,
-    session::Stop,
-    text::Message,
-};
+use pocketlm::{CacheFormat, SamplingOptions, session::Stop, text::Message};
 
 /// The npy file's numbers: a header padded to a multiple of 64 bytes, then little-endian f32.
 fn reference_logits() -> Vec<f32> {
@@ -37,7 +33,9 @@ fn greedy_ids_and_same_seed_same_text() {
     for case in reference["greedy"].as_array().expect("cases") {
         let prompt = case["prompt"].as_str().expect("text");
         let prompt_ids = match case["chat"].as_bool().expect("a flag") {
-            true => tokenizer.encode_chat(engine.template().expect("a template"), &[Message::new("user", prompt)], true),
+            true => {
+                tokenizer.encode_chat(engine.template().expect("a template"), &[Message::new("user", prompt)], true)
+            }
             false => tokenizer.encode_prompt(prompt),
         };
         let prompt_ids = prompt_ids.expect("it encodes");
@@ -53,7 +51,8 @@ fn greedy_ids_and_same_seed_same_text() {
     let prompt = tokenizer.encode_prompt("Once upon a time").expect("it encodes");
     let mut draw = |seed| {
         session.truncate(0);
-        let options = SamplingOptions { temperature: 1.2, top_p: 0.95, repeat_penalty: 1.1, seed, ..Default::default() };
+        let options =
+            SamplingOptions { temperature: 1.2, top_p: 0.95, repeat_penalty: 1.1, seed, ..Default::default() };
         answer(&mut session, &prompt, options, 16).2
     };
     assert_eq!(draw(7), draw(7));

@@ -79,12 +79,18 @@ impl Gpu {
         }
         self.queue.submit([]);
         self.finished("uploading weights").await?;
-        let groups = self.scoped("binding weights", async || Ok(self.weight_groups(placement, &places, &arenas))).await?;
+        let groups =
+            self.scoped("binding weights", async || Ok(self.weight_groups(placement, &places, &arenas))).await?;
         let bytes = arenas.iter().chain(&vectors).map(|buffer| buffer.size()).sum();
         Ok(GpuWeights { groups, vectors, bytes })
     }
 
-    fn weight_groups(&self, placement: &Placement, places: &[[Place; 2]], arenas: &[wgpu::Buffer]) -> Vec<wgpu::BindGroup> {
+    fn weight_groups(
+        &self,
+        placement: &Placement,
+        places: &[[Place; 2]],
+        arenas: &[wgpu::Buffer],
+    ) -> Vec<wgpu::BindGroup> {
         let layouts = [false, true].map(|has_scales| self.weight_layout(has_scales));
         let group = |(matrix, places): (&PackedMatrix, &[Place; 2])| {
             let has_scales = matrix.format.scale_words() > 0;

@@ -57,9 +57,8 @@ impl Gpu {
         // shaders are ours, not the user's; every size they index by is checked in `Config::check` and by the plan,
         // token ids are checked against the vocabulary before they are uploaded, and every loop is bounded by such a
         // size. wgpu keeps the driver's robust buffer access on beside it.
-        let module = unsafe {
-            self.device.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked())
-        };
+        let module =
+            unsafe { self.device.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked()) };
         let pipeline = self.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
             label: Some(kernel.name),
             layout: Some(&layout),

@@ -1,0 +1,148 @@
+//! The engine: a model on a device, with its tokenizer and chat template.
+
+use crate::{
+    backend::{Gpu, gpu::GpuWeights},
+    error::{Error, Result},
+    format::{Folder, WeightFormat},
+    model::{Config, ModelFile, TextSource, Weights},
+    plan::WeightSlot,
+    text::{ChatTemplate, Tokenizer},
+};
+use serde_json::Value;
+use std::{collections::BTreeSet, path::Path, sync::Arc};
+
+/// Context when none is asked for: what most conversations need, at a memory cost that most devices bear.
+const DEFAULT_CONTEXT: usize = 4096;
+
+/// How to load a model.
+#[derive(Debug, Clone, Default)]
+pub struct EngineOptions {
+    /// Index or part of the name of an adapter.
+    pub adapter: Option<String>,
+    /// How matrices are held on the device. `None`: as a GGUF file has them; q4_0 for a Hugging Face folder.
+    pub weights: Option<WeightFormat>,
+}
+
+/// A model on a device.
+#[derive(Debug)]
+pub struct Engine {
+    pub gpu: Gpu,
+    pub config: Config,
+    pub tokenizer: Option<Tokenizer>,
+    pub template: Option<ChatTemplate>,
+    /// Ids after which an answer is over.
+    pub end_ids: BTreeSet<u32>,
+    pub(super) weights: Arc<GpuWeights>,
+    pub(super) placed: Weights<WeightSlot>,
+}
+
+impl Engine {
+    /// Opens a GGUF file or a Hugging Face folder and loads it; `progress` hears (bytes done, bytes in all).
+    ///
+    /// Errors: those of the file, of the adapter and of the device.
+    pub async fn open(path: &Path, options: &EngineOptions, progress: impl FnMut(u64, u64)) -> Result<Self> {
+        let file = ModelFile::open(path).await?;
+        let gpu = Gpu::open(options.adapter.as_deref()).await?;
+        Self::load(file, gpu, options.weights, progress).await
+    }
+
+    /// Loads an opened file onto a device.
+    ///
+    /// Errors: as [`Engine::open`].
+    pub async fn load(
+        file: ModelFile,
+        gpu: Gpu,
+        weights: Option<WeightFormat>,
+        mut progress: impl FnMut(u64, u64),
+    ) -> Result<Self> {
+        let held = held_format(&file, weights);
+        let (placement, placed) = file.weights.place(file.config.tied, held, gpu.max_binding_bytes())?;
+        let total = placement.bytes();
+        let weights = Arc::new(gpu.load(&placement, |done| progress(done, total)).await?);
+        let Text { tokenizer, template, end_ids } = Text::read(&file)?;
+        Ok(Self { gpu, config: file.config, tokenizer, template, end_ids, weights, placed })
+    }
+
+    /// Bytes of weights on the device.
+    pub fn weights_bytes(&self) -> u64 {
+        self.weights.bytes
+    }
+
+    /// The tokenizer. Errors: [`Error::Text`] when the model came without one.
+    pub fn tokenizer(&self) -> Result<&Tokenizer> {
+        self.tokenizer.as_ref().ok_or(Error::Text {
+            what: "the model has no tokenizer".into(),
+            hint: "a folder needs tokenizer.json beside config.json; `pocketlm logits --ids` works without one",
+        })
+    }
+
+    /// The chat template. Errors: [`Error::Text`] when the model came without one.
+    pub fn template(&self) -> Result<&ChatTemplate> {
+        self.template.as_ref().ok_or(Error::Text {
+            what: "the model has no chat template".into(),
+            hint: "give the prompt as it is, with --raw",
+        })
+    }
+
+    /// The context that a session gets for this wish.
+    pub fn context(&self, wanted: Option<usize>) -> usize {
+        wanted.unwrap_or(self.config.context.min(DEFAULT_CONTEXT))
+    }
+}
+
+/// What matrices are converted to, `None` where each keeps its own format.
+pub fn held_format(file: &ModelFile, wanted: Option<WeightFormat>) -> Option<WeightFormat> {
+    wanted.or(match file.text {
+        TextSource::Folder(_) => Some(WeightFormat::Q4_0),
+        _ => None,
+    })
+}
+
+struct Text {
+    tokenizer: Option<Tokenizer>,
+    template: Option<ChatTemplate>,
+    end_ids: BTreeSet<u32>,
+}
+
+impl Text {
+    fn read(file: &ModelFile) -> Result<Self> {
+        let (tokenizer, source) = match &file.text {
+            TextSource::Gguf(metadata) => {
+                (Tokenizer::from_gguf(metadata)?, ChatTemplate::source_in_gguf(metadata).map(str::to_string))
+            }
+            TextSource::Folder(folder) => (folder_tokenizer(folder)?, folder_template(folder)),
+            TextSource::None => (None, None),
+        };
+        let mut end_ids = BTreeSet::new();
+        let mut template = None;
+        if let Some(tokenizer) = &tokenizer {
+            end_ids.extend(tokenizer.end_of_generation_ids());
+            let text_of = |id: Option<u32>| id.and_then(|id| tokenizer.token_text(id)).unwrap_or_default();
+            let (bos, eos) = (text_of(tokenizer.bos()), text_of(tokenizer.eos()));
+            template = source.map(|source| ChatTemplate::new(&source, &bos, &eos)).transpose()?;
+        } else if let TextSource::Folder(folder) = &file.text {
+            end_ids.extend(folder_end_ids(folder));
+        }
+        Ok(Self { tokenizer, template, end_ids })
+    }
+}
+
+fn folder_tokenizer(folder: &Folder) -> Result<Option<Tokenizer>> {
+    let Some(json) = &folder.tokenizer else { return Ok(None) };
+    let mut tokenizer = Tokenizer::from_folder(json, folder.tokenizer_config.as_ref())?;
+    tokenizer.add_end_of_generation(folder_end_ids(folder))?;
+    Ok(Some(tokenizer))
+}
+
+fn folder_template(folder: &Folder) -> Option<String> {
+    let in_config = || folder.tokenizer_config.as_ref().and_then(ChatTemplate::source_in_config);
+    folder.chat_template.clone().or_else(|| in_config().map(str::to_string))
+}
+
+/// `eos_token_id` of both configurations: one id or a list.
+fn folder_end_ids(folder: &Folder) -> Vec<u32> {
+    let configs = [Some(&folder.config), folder.generation_config.as_ref()];
+    let values = configs.into_iter().flatten().filter_map(|config| config.get("eos_token_id"));
+    let one = |value: &Value| value.as_u64().and_then(|id| u32::try_from(id).ok());
+    values.flat_map(|v| v.as_array().map_or_else(|| vec![v.clone()], Clone::clone)).filter_map(|v| one(&v)).collect()
+}

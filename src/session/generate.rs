@@ -1,0 +1,143 @@
+//! Answers: tokens chosen one by one, as text.
+
+use super::Session;
+use crate::{
+    error::{Error, Result},
+    platform::now_s,
+    sample::{Sampler, SamplingOptions},
+    text::TextStream,
+};
+
+/// Why an answer is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Stop {
+    /// The model said so.
+    EndOfGeneration,
+    /// As many tokens as were asked for.
+    MaxTokens,
+    /// No room for another token.
+    ContextFull,
+}
+
+/// Counts and times of an answer.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Stats {
+    pub n_prompt: usize,
+    pub n_answer: usize,
+    /// From the prompt's arrival to its first token.
+    pub prompt_s: f64,
+    /// From the first token to the last.
+    pub answer_s: f64,
+    start_s: f64,
+}
+
+/// An answer on its way.
+#[derive(Debug)]
+pub struct Generation<'a> {
+    session: &'a mut Session,
+    sampler: Sampler,
+    stream: Option<TextStream>,
+    logits: Vec<f32>,
+    stop: Option<Stop>,
+    /// Chosen, but not yet in the cache.
+    pending: Option<u32>,
+    stats: Stats,
+    max_tokens: Option<usize>,
+}
+
+impl Session {
+    /// Begins an answer to `prompt`, which is appended first.
+    ///
+    /// Errors: as [`Session::feed`]; [`Error::Invalid`] for an empty prompt or sampling options without meaning.
+    pub async fn generate(
+        &mut self,
+        prompt: &[u32],
+        sampling: SamplingOptions,
+        max_tokens: Option<usize>,
+    ) -> Result<Generation<'_>> {
+        let sampler = Sampler::new(sampling)?;
+        if prompt.is_empty() {
+            return Err(Error::Invalid { what: "the prompt is empty".into() });
+        }
+        let start_s = now_s();
+        self.feed(prompt).await?;
+        let stream = self.engine.tokenizer.as_ref().map(|tokenizer| tokenizer.stream(&self.tokens));
+        Ok(Generation {
+            session: self,
+            sampler,
+            stream,
+            logits: Vec::new(),
+            stop: None,
+            pending: None,
+            stats: Stats { n_prompt: prompt.len(), start_s, ..Stats::default() },
+            max_tokens,
+        })
+    }
+}
+
+/// One token of an answer, and the text that it completed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Piece {
+    pub token: u32,
+    pub text: String,
+}
+
+impl Generation<'_> {
+    /// The next token, `None` when the answer is over.
+    ///
+    /// Errors: [`Error::Device`].
+    pub async fn next(&mut self) -> Result<Option<Piece>> {
+        if self.stop.is_some() {
+            return Ok(None);
+        }
+        if self.max_tokens.is_some_and(|max| self.stats.n_answer >= max) {
+            self.stop = Some(Stop::MaxTokens);
+            return Ok(None);
+        }
+        if let Some(token) = self.pending.take() {
+            if self.session.tokens.len() >= self.session.context {
+                self.stop = Some(Stop::ContextFull);
+                return Ok(None);
+            }
+            self.session.feed(&[token]).await?;
+        }
+        let token = self.choose().await?;
+        let since_start = now_s() - self.stats.start_s;
+        match self.stats.n_answer {
+            0 => self.stats.prompt_s = since_start,
+            _ => self.stats.answer_s = since_start - self.stats.prompt_s,
+        }
+        if self.session.engine.end_ids.contains(&token) {
+            self.stop = Some(Stop::EndOfGeneration);
+            return Ok(None);
+        }
+        self.stats.n_answer += 1;
+        self.pending = Some(token);
+        let text = self.stream.as_mut().map(|stream| stream.push(token)).transpose()?.unwrap_or_default();
+        Ok(Some(Piece { token, text }))
+    }
+
+    /// The text that was waiting for the rest of a character.
+    pub fn finish_text(&mut self) -> String {
+        self.stream.take().map(TextStream::finish).unwrap_or_default()
+    }
+
+    /// Why it is over, once it is.
+    pub fn stop(&self) -> Option<Stop> {
+        self.stop
+    }
+
+    /// Counts and times so far.
+    pub fn stats(&self) -> Stats {
+        self.stats
+    }
+
+    async fn choose(&mut self) -> Result<u32> {
+        if self.sampler.options().is_plain_greedy() {
+            return self.session.most_probable().await;
+        }
+        self.session.logits(&mut self.logits).await?;
+        self.sampler.pick(&mut self.logits, &self.session.tokens)
+    }
+}
