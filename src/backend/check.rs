@@ -6,14 +6,14 @@ use super::{
     lockstep::{self, Outcome},
 };
 use crate::{
-    error::Result,
+    error::{Error, Result},
     format::{ByteSource, TensorInfo, WeightFormat, pack::n_blocks},
-    kernels::{CacheFormat, Kernel, Variant},
+    kernels::{ALL, CacheFormat, Kernel, Tuning, Variant},
     placement::{Matrix, Part, Placement},
     plan::{Content, Dispatch, Extent::*, Grid, Plan, Slot, WeightSlot},
     random,
 };
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 /// A quiet NaN that no kernel computes: what outputs hold before a kernel runs.
 const POISON: u32 = 0x7fc0_dead;
@@ -38,6 +38,43 @@ pub async fn check(gpu: &Gpu, kernel: &'static Kernel, variant: Variant) -> Resu
         outcomes.extend(run(gpu, &case).await?);
     }
     Ok(outcomes)
+}
+
+/// Tries the kernels that a model needs, built as `gpu.tuning` says, at one small shape each; where one of them errs
+/// or does not build, the baseline takes the tuning's place.
+///
+/// Errors: [`Error::Device`] when the baseline fails too.
+pub async fn settle(gpu: &mut Gpu, formats: &BTreeSet<WeightFormat>, cache: CacheFormat) -> Result<()> {
+    loop {
+        let Some(what) = first_failure(gpu, formats, cache).await else { return Ok(()) };
+        if gpu.tuning == Tuning::BASELINE {
+            return Err(Error::Device { doing: "testing kernels".into(), what });
+        }
+        tracing::warn!("{what}; falling back to the slower kernels that run everywhere (`pocketlm doctor` tells more)");
+        gpu.tuning = Tuning::BASELINE;
+    }
+}
+
+async fn first_failure(gpu: &Gpu, formats: &BTreeSet<WeightFormat>, cache: CacheFormat) -> Option<String> {
+    for kernel in ALL {
+        let mut variants: Vec<_> =
+            formats.iter().map(|&format| kernel.variant(Some(format), Some(cache), gpu.tuning)).collect();
+        variants.dedup();
+        for variant in variants {
+            let outcomes = match cases(kernel, variant).first() {
+                Some(case) => run(gpu, case).await,
+                None => continue,
+            };
+            let told = match &outcomes {
+                Ok(outcomes) => lockstep::first_difference(outcomes).map(|bad| format!("error {:.1e}", bad.error)),
+                Err(error) => Some(error.to_string()),
+            };
+            if let Some(told) = told {
+                return Some(format!("kernel {} ({variant}) fails on this adapter: {told}", kernel.name));
+            }
+        }
+    }
+    None
 }
 
 /// Runs one case on both sides.

@@ -1,9 +1,10 @@
 //! The engine: a model on a device, with its tokenizer and chat template.
 
 use crate::{
-    backend::{Gpu, gpu::GpuWeights},
+    backend::{Gpu, check, gpu::GpuWeights},
     error::{Error, Result},
     format::{Folder, WeightFormat},
+    kernels::CacheFormat,
     model::{Config, ModelFile, TextSource, Weights},
     plan::WeightSlot,
     text::{ChatTemplate, Tokenizer},
@@ -51,12 +52,14 @@ impl Engine {
     /// Errors: as [`Engine::open`].
     pub async fn load(
         file: ModelFile,
-        gpu: Gpu,
+        mut gpu: Gpu,
         weights: Option<WeightFormat>,
         mut progress: impl FnMut(u64, u64),
     ) -> Result<Self> {
         let held = held_format(&file, weights);
         let (placement, placed) = file.weights.place(file.config.tied, held, gpu.max_binding_bytes())?;
+        let formats = placement.matrices.iter().map(|matrix| matrix.format).collect();
+        check::settle(&mut gpu, &formats, CacheFormat::F16).await?;
         let total = placement.bytes();
         let weights = Arc::new(gpu.load(&placement, |done| progress(done, total)).await?);
         let Text { tokenizer, template, end_ids } = Text::read(&file)?;

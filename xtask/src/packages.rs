@@ -1,6 +1,6 @@
 //! Programs and packages of the operating system: whether one is here, and how it comes here.
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, anyhow, bail};
 use std::process::Command;
 use xshell::{Shell, cmd};
 
@@ -33,5 +33,5 @@ pub fn install(sh: &Shell, packages: &[&str], by_hand: &str) -> Result<()> {
     };
     run(&["update"])
         .and_then(|()| run(&[&["install", "--yes", "--no-install-recommends"], packages].concat()))
-        .with_context(|| format!("apt-get could not install {}; {by_hand}", packages.join(" ")))
+        .map_err(|error| anyhow!("apt-get could not install {} ({error}); {by_hand}", packages.join(" ")))
 }

@@ -4,7 +4,7 @@
 //! lines, and whatever else only a browser would refuse.
 
 use crate::{Paths, packages};
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use std::{fs, path::Path, time::SystemTime};
 use xshell::{Shell, cmd};
 
@@ -40,7 +40,7 @@ fn provide_tint(sh: &Shell, folder: &Path) -> Result<()> {
     // No package here needs its install script.
     cmd!(sh, "{NPM} ci --ignore-scripts --no-audit --no-fund")
         .run()
-        .context("npm could not fetch Tint; check the network, then run this again")
+        .map_err(|error| anyhow!("npm could not fetch Tint ({error}); check the network, then run this again"))
 }
 
 /// When `file` was last written; `None` when it is not there.

@@ -17,7 +17,7 @@ async function device(requiredFeatures) {
   return await adapter.requestDevice({ requiredFeatures });
 }
 
-// What is wrong with a shader: a list of messages, each with the file and line that it is about.
+// What is wrong with a shader, warnings included: a list of messages, each with the file and line it is about.
 async function problems(code, shader) {
   const device = shader.subgroups ? withSubgroups : plain;
   device.pushErrorScope("validation");
