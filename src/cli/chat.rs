@@ -45,12 +45,13 @@ impl Chat {
         let mut session = self.model.session(false)?;
         session.engine().tokenizer()?;
         session.engine().template()?;
-        let interrupted = Arc::new(AtomicBool::new(false));
-        let flag = interrupted.clone();
-        ctrlc::set_handler(move || flag.store(true, Ordering::Relaxed)).context("listening for Ctrl-C")?;
         let system: Vec<Message> = self.system.iter().map(|text| Message::new("system", text)).collect();
         let mut messages = system.clone();
         let mut editor = DefaultEditor::new()?;
+        // After the editor, which takes the signal for itself when it is made.
+        let interrupted = Arc::new(AtomicBool::new(false));
+        let flag = interrupted.clone();
+        ctrlc::set_handler(move || flag.store(true, Ordering::Relaxed)).context("listening for Ctrl-C")?;
         eprintln!("/help lists commands");
         loop {
             let line = match editor.readline("> ") {

@@ -24,11 +24,19 @@ pub fn run(sh: &Shell, paths: &Paths) -> Result<()> {
 
 /// Makes sure that node and the npm packages of `folder` are there.
 fn provide_tint(sh: &Shell, folder: &Path) -> Result<()> {
-    if !(packages::has("node") && packages::has(NPM)) {
-        eprintln!("running Tint takes Node.js and npm, which are not here");
-        packages::install(sh, &["nodejs", "npm"], BY_HAND)?;
-        if !(packages::has("node") && packages::has(NPM)) {
-            bail!("there is still no Node.js with npm; {BY_HAND}");
+    // Each by itself: Node.js from elsewhere often brings npm along, and Debian's package would be at odds with it.
+    let missing = || -> Vec<&str> {
+        [("node", "nodejs"), (NPM, "npm")]
+            .into_iter()
+            .filter(|(p, _)| !packages::has(p))
+            .map(|(_, package)| package)
+            .collect()
+    };
+    if !missing().is_empty() {
+        eprintln!("running Tint takes Node.js and npm; not here: {}", missing().join(" and "));
+        packages::install(sh, &missing(), BY_HAND)?;
+        if !missing().is_empty() {
+            bail!("still not here: {}; {BY_HAND}", missing().join(" and "));
         }
     }
     // npm writes the first file when an installation is complete.
