@@ -76,7 +76,7 @@ impl Sampler {
     ///
     /// Errors: [`Error::Device`] when a logit is no number.
     pub fn pick(&mut self, logits: &mut [f32], context: &[u32]) -> Result<u32> {
-        if logits.iter().any(|logit| logit.is_nan()) {
+        if logits.iter().any(|&logit| logit.is_nan() || logit == f32::INFINITY) {
             return Err(not_a_number());
         }
         self.penalise(logits, context);
@@ -117,7 +117,9 @@ impl Sampler {
         let SamplingOptions { temperature, top_k, top_p, min_p, .. } = self.options;
         let candidates = &mut self.candidates;
         candidates.clear();
-        candidates.extend(logits.iter().zip(0..).map(|(&logit, token)| (logit / temperature, token)));
+        // The largest is taken off first: divided by a tiny temperature, logits would overflow.
+        let largest = logits.iter().fold(f32::MIN, |a, &b| a.max(b));
+        candidates.extend(logits.iter().zip(0..).map(|(&logit, token)| ((logit - largest) / temperature, token)));
         // Equal logits are ordered by id, so that no sort's whim decides.
         let order = |a: &(f32, u32), b: &(f32, u32)| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1));
         if top_k > 0 && top_k < candidates.len() {
@@ -125,8 +127,7 @@ impl Sampler {
             candidates.truncate(top_k);
         }
         candidates.sort_unstable_by(order);
-        let largest = candidates[0].0;
-        candidates.iter_mut().for_each(|c| c.0 = (c.0 - largest).exp());
+        candidates.iter_mut().for_each(|c| c.0 = c.0.exp());
         let total: f32 = candidates.iter().map(|c| c.0).sum();
         let mut reached = 0.0;
         let enough = candidates.iter().position(|c| {
@@ -141,5 +142,8 @@ impl Sampler {
 }
 
 pub(crate) fn not_a_number() -> Error {
-    Error::Device { doing: "computing logits".into(), what: "a logit is not a number".into() }
+    Error::Device {
+        doing: "computing logits".into(),
+        what: "a logit is not a number: either the file's weights are damaged, or the driver computes wrong".into(),
+    }
 }

@@ -5,7 +5,7 @@ use super::{
     run::speeds,
 };
 use crate::{
-    Error, Session,
+    Error, SamplingOptions, Session,
     session::{Stats, Stop},
     text::Message,
 };
@@ -41,7 +41,7 @@ Ctrl-C         stop the answer";
 
 impl Chat {
     pub fn execute(self) -> anyhow::Result<ExitCode> {
-        self.sampling.options().check()?;
+        let sampling = self.sampling.checked();
         let mut session = self.model.session(false)?;
         session.engine().tokenizer()?;
         session.engine().template()?;
@@ -58,6 +58,10 @@ impl Chat {
                 Ok(line) => line,
                 Err(ReadlineError::Interrupted) => continue,
                 Err(ReadlineError::Eof) => break,
+                Err(ReadlineError::Io(e)) if e.kind() == std::io::ErrorKind::InvalidData => {
+                    eprintln!("that line was not UTF-8");
+                    continue;
+                }
                 Err(error) => return Err(error.into()),
             };
             let _ = editor.add_history_entry(&line);
@@ -70,12 +74,13 @@ impl Chat {
                     session.truncate(0);
                     eprintln!("the conversation is forgotten");
                 }
-                command if command.starts_with("/save") => save(command[5..].trim(), &messages),
+                "/save" => eprintln!("/save needs a file name"),
+                command if command.starts_with("/save ") => save(command[6..].trim(), &messages),
                 command if command.starts_with('/') => eprintln!("unknown command {command}; /help lists them"),
                 _ => {
                     messages.push(Message::new("user", line));
                     interrupted.store(false, Ordering::Relaxed);
-                    match self.answer(&mut session, &messages, &interrupted) {
+                    match self.answer(&mut session, &messages, &sampling, &interrupted) {
                         Ok(text) => messages.push(Message::new("assistant", text)),
                         Err(error) => {
                             messages.pop();
@@ -89,7 +94,13 @@ impl Chat {
     }
 
     /// Feeds what is new since the last turn and streams the answer.
-    fn answer(&self, session: &mut Session, messages: &[Message], interrupted: &AtomicBool) -> anyhow::Result<String> {
+    fn answer(
+        &self,
+        session: &mut Session,
+        messages: &[Message],
+        sampling: &SamplingOptions,
+        interrupted: &AtomicBool,
+    ) -> anyhow::Result<String> {
         let ids = {
             let engine = session.engine();
             engine.tokenizer()?.encode_chat(engine.template()?, messages, true)?
@@ -98,11 +109,12 @@ impl Chat {
             return Err(Error::ContextFull { n_tokens: ids.len(), context: session.context() }.into());
         }
         // The last token is always fed again, for its logits.
-        let common = ids.iter().zip(session.tokens()).take_while(|(a, b)| a == b).count().min(ids.len() - 1);
+        let common =
+            ids.iter().zip(session.tokens()).take_while(|(a, b)| a == b).count().min(ids.len().saturating_sub(1));
         session.truncate(common);
         let mut text = String::new();
         let (stats, stop) = pollster::block_on(async {
-            let mut answer = session.generate(&ids[common..], self.sampling.options(), None).await?;
+            let mut answer = session.generate(&ids[common..], sampling.clone(), None).await?;
             let mut stop = None;
             while let Some(piece) = answer.next().await? {
                 print_piece(&mut text, &piece.text)?;
@@ -138,24 +150,19 @@ fn print_piece(text: &mut String, piece: &str) -> std::io::Result<()> {
 
 /// A message that does not fit, or that the template refuses, ends the turn and not the program.
 fn explain(error: anyhow::Error) -> anyhow::Result<()> {
-    match error.downcast_ref::<Error>() {
-        Some(Error::ContextFull { .. }) => {
-            eprintln!("{error}\n/save FILE keeps the conversation, /reset begins anew, a shorter message may fit");
-            Ok(())
+    let Some(told) = error.downcast_ref::<Error>() else { return Err(error) };
+    eprintln!("error: {told}");
+    match told {
+        Error::ContextFull { .. } => {
+            eprintln!("/save FILE keeps the conversation, /reset begins anew, a shorter message may fit");
         }
-        Some(Error::Text { hint, .. }) => {
-            eprintln!("{error}\nhint: {hint}");
-            Ok(())
-        }
-        _ => Err(error),
+        Error::Device { .. } => eprintln!("/save FILE keeps the conversation; then start again"),
+        _ => told.hint().into_iter().for_each(|hint| eprintln!("hint: {hint}")),
     }
+    Ok(())
 }
 
 fn save(path: &str, messages: &[Message]) {
-    if path.is_empty() {
-        eprintln!("/save needs a file name");
-        return;
-    }
     let list: Vec<_> = messages.iter().map(|m| serde_json::json!({ "role": m.role, "content": m.content })).collect();
     let json = serde_json::Value::Array(list);
     match write_whole(Path::new(path), format!("{json:#}\n").as_bytes()) {

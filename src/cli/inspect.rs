@@ -45,6 +45,7 @@ impl Inspect {
             let memory = json!({ "context": capacity, "bytes": needs });
             let object = json!({ "config": describe(config), "formats": formats(&file), "memory": memory });
             writeln!(out, "{}", serde_json::to_string_pretty(&object)?)?;
+            out.flush()?;
             return Ok(ExitCode::SUCCESS);
         }
         for (name, value) in describe(config) {
@@ -76,6 +77,7 @@ impl Inspect {
                 writeln!(out, "\n{phase:?}: {} dispatches\n{plan}", plan.dispatches.len())?;
             }
         }
+        out.flush()?;
         Ok(ExitCode::SUCCESS)
     }
 }

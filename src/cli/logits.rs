@@ -43,6 +43,8 @@ impl Logits {
         let mut out = std::io::BufWriter::new(std::io::stdout().lock());
         serde_json::to_writer(&mut out, &json!({ "ids": ids, "logits": rows }))?;
         writeln!(out)?;
+        // Dropping the writer would swallow the error of a full disk.
+        out.flush()?;
         Ok(ExitCode::SUCCESS)
     }
 }

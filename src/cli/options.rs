@@ -31,7 +31,7 @@ pub struct ModelOptions {
 #[derive(Debug, Args)]
 pub struct SamplingArguments {
     /// Temperature; 0 always takes the most probable token
-    #[arg(long, value_name = "T", default_value_t = 0.0)]
+    #[arg(long, value_name = "T", default_value_t = 0.0, allow_negative_numbers = true)]
     pub temp: f32,
     /// Choose among the K most probable tokens; 0 for all
     #[arg(long, value_name = "K", default_value_t = 0)]
@@ -51,9 +51,14 @@ pub struct SamplingArguments {
 }
 
 impl SamplingArguments {
-    pub fn options(&self) -> SamplingOptions {
+    /// The options; values without a meaning are wrong usage and end the program with 2.
+    pub fn checked(&self) -> SamplingOptions {
         let Self { temp, top_k, top_p, min_p, repeat_penalty, seed } = *self;
-        SamplingOptions { temperature: temp, top_k, top_p, min_p, repeat_penalty, seed }
+        let options = SamplingOptions { temperature: temp, top_k, top_p, min_p, repeat_penalty, seed };
+        if let Err(error) = options.check() {
+            clap::Error::raw(clap::error::ErrorKind::ValueValidation, format!("{error}\n")).exit();
+        }
+        options
     }
 }
 

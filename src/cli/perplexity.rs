@@ -37,6 +37,7 @@ impl Perplexity {
         }
         bar.finish_and_clear();
         anyhow::ensure!(!losses.is_empty(), "a context of 1 leaves nothing to predict");
+        anyhow::ensure!(losses.iter().all(|loss: &f64| loss.is_finite()), "a logit is not a number: damaged weights?");
         let mean = losses.iter().sum::<f64>() / losses.len() as f64;
         let mut out = std::io::stdout().lock();
         if self.json {

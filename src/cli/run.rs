@@ -34,7 +34,7 @@ pub struct Run {
 
 impl Run {
     pub fn execute(self) -> anyhow::Result<ExitCode> {
-        self.sampling.options().check()?;
+        let sampling = self.sampling.checked();
         let prompt = text_or_stdin(&self.prompt)?;
         let mut session = self.model.session(false)?;
         let tokenizer = session.engine().tokenizer()?;
@@ -46,7 +46,7 @@ impl Run {
             tokenizer.encode_chat(session.engine().template()?, &messages, true)?
         };
         pollster::block_on(async {
-            let mut answer = session.generate(&prompt_ids, self.sampling.options(), self.n).await?;
+            let mut answer = session.generate(&prompt_ids, sampling, self.n).await?;
             let mut ids = Vec::new();
             let mut text = String::new();
             while let Some(piece) = answer.next().await? {

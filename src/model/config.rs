@@ -79,6 +79,10 @@ impl Rope {
 
 /// `base^(-2i / dim)` for each pair.
 pub(super) fn rope_frequencies(base: f64, dim: usize) -> Result<Vec<f64>> {
+    // Before anything is allocated from it.
+    if dim > MAX_HEAD_DIM {
+        return Err(Error::config(format!("{dim} rotated numbers per head, at most {MAX_HEAD_DIM} can be")));
+    }
     if !(base.is_finite() && base > 0.0) {
         return Err(Error::config(format!("rope base {base}")));
     }
@@ -144,7 +148,7 @@ impl Config {
     }
 
     /// Refuses what no kernel could run, so that nothing later needs to.
-    pub(super) fn check(self) -> Result<Self> {
+    pub(super) fn check(mut self) -> Result<Self> {
         let positive = [
             ("layers", self.n_layers),
             ("hidden size", self.n_embd),
@@ -155,9 +159,10 @@ impl Config {
             ("vocabulary", self.n_vocab),
             ("context", self.context),
         ];
-        // The product of any two fits 64 bits, and no grid passes WebGPU's limit.
+        // With 2^20 for each, no grid passes WebGPU's 65535 groups: the widest is a workgroup per 32 rows or 64 numbers.
         for (what, n) in positive {
-            if n == 0 || n > 1 << 24 {
+            let largest = if what == "context" { 1 << 24 } else { 1 << 20 };
+            if n == 0 || n > largest {
                 return Err(Error::config(format!("{what}: {n}")));
             }
         }
@@ -183,9 +188,12 @@ impl Config {
         if !(self.norm_eps.is_finite() && self.norm_eps >= 0.0) {
             return Err(Error::config(format!("norm epsilon {}", self.norm_eps)));
         }
-        if self.n_layers > 4096 || self.n_heads > 65535 {
+        let qkv_dim = self.q_dim() + 2 * self.kv_dim();
+        if self.n_layers > 4096 || self.n_heads > 65535 || qkv_dim > 1 << 21 {
             return Err(Error::config(format!("{} layers, {} heads", self.n_layers, self.n_heads)));
         }
+        // Llama has no window, whatever a converter wrote; and one beyond every context is none.
+        self.sliding_window = self.sliding_window.filter(|&w| w < 1 << 24 && self.architecture == Architecture::Phi3);
         Ok(self)
     }
 
@@ -215,7 +223,7 @@ async fn gguf_rope(
     factors: Option<&TensorInfo>,
 ) -> Result<Rope> {
     let key = |key: &str| format!("{name}.rope.{key}");
-    let dim = metadata.unsigned(&key("dimension_count")).map_or(head_dim, |n| n as usize).min(1 << 16);
+    let dim = metadata.unsigned(&key("dimension_count")).map_or(head_dim, |n| n as usize);
     let mut frequencies = rope_frequencies(metadata.float(&key("freq_base")).unwrap_or(10000.0), dim)?;
     match metadata.string(&key("scaling.type")) {
         None | Some("none") | Some("") => {}

@@ -5,7 +5,7 @@ use super::{
     weights::{Layer, Weights},
 };
 use crate::{
-    format::pack::{TILE_ROWS, n_blocks, n_tiles},
+    format::pack::{n_blocks, n_tiles},
     kernels::{
         ARGMAX, ATTENTION, CacheFormat, EMBED, Kernel, MATMUL, MATVEC, RMS_NORM, ROPE, SWIGLU, Tuning,
         reference::STEP_HEAD_WORDS,
@@ -253,6 +253,6 @@ impl<'a> Recorder<'a> {
 fn label_of(label: &str, first_row: usize) -> String {
     match first_row {
         0 => label.into(),
-        row => format!("{label}+{}", row / TILE_ROWS),
+        row => format!("{label}+{row}"),
     }
 }

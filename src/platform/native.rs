@@ -15,12 +15,13 @@ pub struct PlatformFile {
 impl PlatformFile {
     /// Opens `path` for reading. Errors: those of the operating system; a folder is refused.
     pub fn open(path: &Path) -> io::Result<Self> {
-        let file = File::open(path)?;
-        let metadata = file.metadata()?;
-        if !metadata.is_file() {
+        // Asked before opening, which would wait for the other end of a pipe.
+        if !std::fs::metadata(path)?.is_file() {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
         }
-        Ok(Self { file, n_bytes: metadata.len() })
+        let file = File::open(path)?;
+        let n_bytes = file.metadata()?.len();
+        Ok(Self { file, n_bytes })
     }
 
     /// Length in bytes when the file was opened.
@@ -45,6 +46,13 @@ impl PlatformFile {
             Ok(())
         }
     }
+}
+
+/// Bytes of memory that the system could still give, where it tells (Linux).
+pub fn available_memory() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find(|line| line.starts_with("MemAvailable:"))?;
+    line.split_whitespace().nth(1)?.parse::<u64>().ok().map(|kib| kib * 1024)
 }
 
 /// Seconds since the first call, from a monotonic clock.

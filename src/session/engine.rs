@@ -4,7 +4,6 @@ use crate::{
     backend::{Gpu, check, gpu::GpuWeights},
     error::{Error, Result},
     format::{Folder, WeightFormat},
-    kernels::CacheFormat,
     model::{Config, ModelFile, TextSource, Weights},
     plan::WeightSlot,
     text::{ChatTemplate, Tokenizer},
@@ -31,6 +30,8 @@ pub struct Engine {
     pub config: Config,
     pub tokenizer: Option<Tokenizer>,
     pub template: Option<ChatTemplate>,
+    /// Why there is no tokenizer, or no template, although the file holds one.
+    text_problem: Option<String>,
     /// Ids after which an answer is over.
     pub end_ids: BTreeSet<u32>,
     pub(super) weights: Arc<GpuWeights>,
@@ -56,14 +57,16 @@ impl Engine {
         weights: Option<WeightFormat>,
         mut progress: impl FnMut(u64, u64),
     ) -> Result<Self> {
+        let text = Text::read(&file);
         let held = held_format(&file, weights);
         let (placement, placed) = file.weights.place(file.config.tied, held, gpu.max_binding_bytes())?;
         let formats = placement.matrices.iter().map(|matrix| matrix.format).collect();
-        check::settle(&mut gpu, &formats, CacheFormat::F16).await?;
+        check::settle(&mut gpu, &formats).await?;
         let total = placement.bytes();
+        gpu.check_memory("the weights", total, "a smaller model or --weights q4_0 may fit")?;
         let weights = Arc::new(gpu.load(&placement, |done| progress(done, total)).await?);
-        let Text { tokenizer, template, end_ids } = Text::read(&file)?;
-        Ok(Self { gpu, config: file.config, tokenizer, template, end_ids, weights, placed })
+        let Text { tokenizer, template, end_ids, problem } = text;
+        Ok(Self { gpu, config: file.config, tokenizer, template, text_problem: problem, end_ids, weights, placed })
     }
 
     /// Bytes of weights on the device.
@@ -74,7 +77,7 @@ impl Engine {
     /// The tokenizer. Errors: [`Error::Text`] when the model came without one.
     pub fn tokenizer(&self) -> Result<&Tokenizer> {
         self.tokenizer.as_ref().ok_or(Error::Text {
-            what: "the model has no tokenizer".into(),
+            what: self.text_problem.clone().unwrap_or("the model has no tokenizer".into()),
             hint: "a folder needs tokenizer.json beside config.json; `pocketlm logits --ids` works without one",
         })
     }
@@ -82,7 +85,7 @@ impl Engine {
     /// The chat template. Errors: [`Error::Text`] when the model came without one.
     pub fn template(&self) -> Result<&ChatTemplate> {
         self.template.as_ref().ok_or(Error::Text {
-            what: "the model has no chat template".into(),
+            what: self.text_problem.clone().unwrap_or("the model has no chat template".into()),
             hint: "give the prompt as it is, with --raw",
         })
     }
@@ -105,28 +108,34 @@ struct Text {
     tokenizer: Option<Tokenizer>,
     template: Option<ChatTemplate>,
     end_ids: BTreeSet<u32>,
+    problem: Option<String>,
 }
 
 impl Text {
-    fn read(file: &ModelFile) -> Result<Self> {
+    /// A tokenizer or template that cannot be used is no error yet: logits of ids need neither.
+    fn read(file: &ModelFile) -> Self {
+        let mut problem = None;
+        let mut note = |error: Error| problem = Some(error.to_string());
         let (tokenizer, source) = match &file.text {
             TextSource::Gguf(metadata) => {
-                (Tokenizer::from_gguf(metadata)?, ChatTemplate::source_in_gguf(metadata).map(str::to_string))
+                (Tokenizer::from_gguf(metadata), ChatTemplate::source_in_gguf(metadata).map(str::to_string))
             }
-            TextSource::Folder(folder) => (folder_tokenizer(folder)?, folder_template(folder)),
-            TextSource::None => (None, None),
+            TextSource::Folder(folder) => (folder_tokenizer(folder), folder_template(folder)),
+            TextSource::None => (Ok(None), None),
         };
+        let tokenizer = tokenizer.map_err(&mut note).unwrap_or_default();
         let mut end_ids = BTreeSet::new();
         let mut template = None;
         if let Some(tokenizer) = &tokenizer {
             end_ids.extend(tokenizer.end_of_generation_ids());
             let text_of = |id: Option<u32>| id.and_then(|id| tokenizer.token_text(id)).unwrap_or_default();
             let (bos, eos) = (text_of(tokenizer.bos()), text_of(tokenizer.eos()));
-            template = source.map(|source| ChatTemplate::new(&source, &bos, &eos)).transpose()?;
+            let made = source.map(|source| ChatTemplate::new(&source, &bos, &eos));
+            template = made.and_then(|made| made.map_err(&mut note).ok());
         } else if let TextSource::Folder(folder) = &file.text {
             end_ids.extend(folder_end_ids(folder));
         }
-        Ok(Self { tokenizer, template, end_ids })
+        Self { tokenizer, template, end_ids, problem }
     }
 }
 

@@ -114,7 +114,7 @@ impl Generation<'_> {
         }
         self.stats.n_answer += 1;
         self.pending = Some(token);
-        let text = self.stream.as_mut().map(|stream| stream.push(token)).transpose()?.unwrap_or_default();
+        let text = self.stream.as_mut().map(|stream| stream.push(token)).unwrap_or_default();
         Ok(Some(Piece { token, text }))
     }
 

@@ -65,6 +65,8 @@ impl Session {
         let plans = plans(config, &engine.placed, &record, options.all_logits);
         let all: Vec<&Plan> = plans.iter().map(|(_, plan)| plan).collect();
         gpu.check_sizes(&all)?;
+        let needs = MemoryNeeds::of_plans(&plans);
+        gpu.check_memory("the context", needs.cache + needs.activations, "lower --ctx")?;
         let memory = gpu.allocate(&all, &engine.weights, &config.rope.angles(context)).await?;
         let mut programs = Vec::new();
         for (_, plan) in &plans {

@@ -42,12 +42,17 @@ pub struct MemoryNeeds {
 impl MemoryNeeds {
     /// What `placement` and the plans of a session allocate.
     pub fn of(placement: &Placement, plans: &[(Phase, Plan)]) -> Self {
+        Self { weights: placement.bytes(), ..Self::of_plans(plans) }
+    }
+
+    /// What the plans allocate beside the weights.
+    pub fn of_plans(plans: &[(Phase, Plan)]) -> Self {
         let mut all = Plan::default();
         for buffer in plans.iter().flat_map(|(_, plan)| &plan.buffers) {
             all.buffer(&buffer.name, buffer.bytes, buffer.content.clone());
         }
         Self {
-            weights: placement.bytes(),
+            weights: 0,
             cache: all.bytes(|content| *content == Content::Cache),
             activations: all.bytes(|c| !matches!(c, Content::Cache | Content::Vector(_))),
         }

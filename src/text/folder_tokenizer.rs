@@ -38,7 +38,7 @@ impl Tokenizer {
             added,
             normalizer: tokenizer.get_normalizer().cloned(),
             pre_tokenizer: tokenizer.get_pre_tokenizer().cloned(),
-            model: Merger::Trained(Box::new(tokenizer.get_model().clone())),
+            model: Merger::Trained(Box::new(without_dropout(tokenizer.get_model().clone()))),
             pieces,
             ends,
         })
@@ -47,6 +47,23 @@ impl Tokenizer {
 
 /// Turns away what the tokenizers crate would panic on.
 fn check_model(file: &Value) -> Result<()> {
+    const NORMALIZERS: &[&str] = &[
+        "Sequence",
+        "Prepend",
+        "Replace",
+        "NFC",
+        "NFD",
+        "NFKC",
+        "NFKD",
+        "Lowercase",
+        "Strip",
+        "StripAccents",
+        "ByteLevel",
+    ];
+    const PRE_TOKENIZERS: &[&str] =
+        &["Sequence", "ByteLevel", "Split", "Metaspace", "Digits", "Whitespace", "WhitespaceSplit", "Punctuation"];
+    check_kinds(&file["normalizer"], "normalizers", NORMALIZERS)?;
+    check_kinds(&file["pre_tokenizer"], "pretokenizers", PRE_TOKENIZERS)?;
     let model = &file["model"];
     if model["continuing_subword_prefix"].as_str().is_some_and(|prefix| !prefix.is_empty())
         && model["type"] != "WordPiece"
@@ -68,6 +85,30 @@ fn check_model(file: &Value) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Only kinds that Llama's and Phi's relatives use: others panic, or allocate what the file says, on bad contents.
+fn check_kinds(part: &Value, inner: &str, known: &[&str]) -> Result<()> {
+    if part.is_null() {
+        return Ok(());
+    }
+    let kind = part["type"].as_str().unwrap_or("(none)");
+    if !known.contains(&kind) {
+        return Err(Error::Unsupported {
+            what: format!("`{kind}` among the {inner} of tokenizer.json"),
+            supported: known.join(", "),
+        });
+    }
+    // serde_json bounds how deep a file may nest.
+    part[inner].as_array().into_iter().flatten().try_for_each(|part| check_kinds(part, inner, known))
+}
+
+/// Merges left out at random are for training; here the same text must give the same ids.
+fn without_dropout(mut model: tokenizers::ModelWrapper) -> tokenizers::ModelWrapper {
+    if let tokenizers::ModelWrapper::BPE(bpe) = &mut model {
+        bpe.dropout = None;
+    }
+    model
 }
 
 /// The tokens matched as a whole. Those that mark structure are matched before the text is normalised: otherwise they

@@ -178,7 +178,7 @@ fn errors_on_the_command_line() {
         (vec!["logits", folder, "--ids", "5,6,7", "--ctx", "2"], "3 tokens do not fit a context of 2"),
         (vec!["logits", folder, "--ids", "5", "--ctx", "16000000"], "the device cannot hold"),
         (vec!["logits", folder, "--ids", "5", "--adapter", "Voodoo 2"], "no adapter matches `Voodoo 2`"),
-        (vec!["run", folder, "-p", "x", "--temp", "-1"], "unexpected argument"),
+        (vec!["run", folder, "-p", "x", "--temp", "-1"], "the temperature must be 0 or more"),
         (vec!["run", folder, "-p", "x", "--top-p", "0"], "top-p must be above 0"),
     ] {
         let output = pocketlm(&arguments);
@@ -212,4 +212,74 @@ fn a_refused_prompt_changes_nothing() {
     let too_many = vec![5; session.context()];
     assert!(matches!(pollster::block_on(session.feed(&too_many)), Err(Error::ContextFull { .. })));
     assert_eq!(session.tokens(), [5, 6]);
+}
+
+/// A value in `config.json` that a fresh eye found to be trusted too early: refused before anything is made from it.
+#[test]
+fn sizes_are_checked_before_they_are_used() {
+    for (from, to, part) in [
+        ("\"hidden_size\": 192", "\"head_dim\": 10000000000000, \"hidden_size\": 192", "rotated numbers per head"),
+        ("\"hidden_size\": 192", "\"partial_rotary_factor\": 1e12, \"hidden_size\": 192", "rotated numbers per head"),
+        ("\"intermediate_size\": 256", "\"intermediate_size\": 4000000", "feed-forward size: 4000000"),
+    ] {
+        let folder = Folder::copy("phi3-4k", "sizes");
+        folder.edit("config.json", |text| text.replace(from, to));
+        let error = folder.open().expect_err(part).to_string();
+        assert!(error.contains(part), "{error}");
+    }
+    let folder = Folder::copy("phi3-4k", "window");
+    folder.edit("config.json", |text| text.replace("\"sliding_window\": 48", "\"sliding_window\": 4294967297"));
+    assert_eq!(folder.open().expect("a window that hides nothing").config.sliding_window, None);
+}
+
+/// Logits of ids need no tokenizer, so a bad one does not stop them; asking for text names what is wrong with it.
+#[test]
+fn a_bad_tokenizer_stops_only_text() {
+    let folder = Folder::copy("llama2", "tokenizer");
+    for (tokenizer, part) in [
+        ("{", "tokenizer.json"),
+        (
+            r#"{"model":{"type":"BPE","vocab":{"a":0},"merges":[]},"pre_tokenizer":{"type":"FixedLength","length":0}}"#,
+            "FixedLength",
+        ),
+        (
+            r#"{"model":{"type":"BPE","vocab":{"a":0},"merges":[]},"normalizer":{"type":"Precompiled","precompiled_charsmap":"/////wAAAAA="}}"#,
+            "Precompiled",
+        ),
+    ] {
+        std::fs::write(folder.0.join("tokenizer.json"), tokenizer).expect("it is written");
+        let model = folder.0.to_str().expect("UTF-8");
+        let output = pocketlm(&["logits", model, "--ids", "5,6"]);
+        assert!(output.status.success(), "{}", stderr(&output));
+        let output = pocketlm(&["run", model, "-p", "x", "--raw"]);
+        assert_eq!(output.status.code(), Some(1));
+        assert!(stderr(&output).contains(part), "{}", stderr(&output));
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_full_disk_is_an_error() {
+    let folder = path("tests/data/golden/llama2");
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full");
+    let Ok(full) = full else { return };
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_pocketlm"))
+        .args(["logits", folder.to_str().expect("UTF-8"), "--ids", "5"])
+        .stdout(full)
+        .output()
+        .expect("it starts");
+    assert_eq!(output.status.code(), Some(1));
+}
+
+/// More cache than the machine has memory: an error, before the system ends the program.
+#[test]
+fn a_context_larger_than_memory() {
+    let model = crate::common::smollm2();
+    let output = pocketlm(&["logits", model.to_str().expect("UTF-8"), "--ids", "5", "--ctx", "340000"]);
+    let told = stderr(&output);
+    // A real GPU may hold it, or say itself that it cannot.
+    if told.contains("the device cannot hold") {
+        assert_eq!(output.status.code(), Some(1));
+        assert!(told.contains("hint: lower --ctx"), "{told}");
+    }
 }

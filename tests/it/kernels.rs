@@ -96,10 +96,10 @@ fn a_failing_tuning_gives_way() {
     // 16384 invocations are more than any adapter has.
     gpu.tuning = Tuning { tiles: 2048, ..Tuning::SOFTWARE };
     let formats = [WeightFormat::Q4_0].into();
-    pollster::block_on(check::settle(&mut gpu, &formats, CacheFormat::F16)).expect("the baseline runs");
+    pollster::block_on(check::settle(&mut gpu, &formats)).expect("the baseline runs");
     assert_eq!(gpu.tuning, Tuning::BASELINE);
     let preferred = crate::common::gpu().tuning;
     gpu.tuning = preferred;
-    pollster::block_on(check::settle(&mut gpu, &formats, CacheFormat::F16)).expect("it runs");
+    pollster::block_on(check::settle(&mut gpu, &formats)).expect("it runs");
     assert_eq!(gpu.tuning, preferred, "what works is kept");
 }

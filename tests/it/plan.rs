@@ -42,7 +42,7 @@ fn matrices_too_large_to_bind_are_split() {
     assert!(placement.matrices.iter().all(|m| m.plane_bytes().iter().all(|&bytes| bytes <= limit)));
     let rows: usize = placement.matrices.iter().map(|m| m.pieces.iter().map(|p| p.rows).sum::<usize>()).sum();
     assert_eq!(rows, placement.matrices.iter().map(|m| m.rows).sum::<usize>());
-    assert!(plan_text(Architecture::Llama, Phase::Decode, limit).contains("output+6"));
+    assert!(plan_text(Architecture::Llama, Phase::Decode, limit).contains("output+192"));
     assert!(weights.place(config.tied, None, 100).is_err(), "not even one tile");
 }
 

@@ -75,3 +75,14 @@ fn nonsense_is_refused() {
     let mut sampler = Sampler::new(SamplingOptions::default()).expect("valid options");
     assert!(matches!(sampler.pick(&mut [1.0, f32::NAN], &[]), Err(Error::Device { .. })));
 }
+
+/// Any temperature above 0 is a temperature: the smallest is all but greedy.
+#[test]
+fn tiny_temperatures_do_not_overflow() {
+    for temperature in [1e-39, f32::MIN_POSITIVE, 1e-3] {
+        assert_eq!(drawn(SamplingOptions { temperature, top_k: 1, ..Default::default() }, &[]), [1].into());
+        assert_eq!(drawn(SamplingOptions { temperature, ..Default::default() }, &[]), [1, 4].into());
+    }
+    let mut sampler = Sampler::new(SamplingOptions { temperature: 1.0, ..Default::default() }).expect("valid options");
+    assert!(matches!(sampler.pick(&mut [1.0, f32::INFINITY], &[]), Err(Error::Device { .. })));
+}

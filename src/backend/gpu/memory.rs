@@ -129,6 +129,20 @@ impl Gpu {
         }
     }
 
+    /// Refuses `bytes` that the system cannot give. Only a software adapter can be asked: its memory is the system's,
+    /// which would rather end the program than refuse.
+    ///
+    /// Errors: [`Error::TooLarge`].
+    pub fn check_memory(&self, what: &str, bytes: u64, hint: &str) -> Result<()> {
+        let available = crate::platform::available_memory().filter(|_| self.report.kind == "software");
+        match available {
+            Some(limit) if bytes > limit => {
+                Err(Error::TooLarge { what: what.into(), needed: bytes, limit, hint: hint.into() })
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Allocates the buffers of `plans`, which share those of one name. `angles` fills the rope table.
     ///
     /// Errors: [`Error::Device`] when memory runs out.
