@@ -73,6 +73,10 @@ impl Inspect {
         writeln!(out, "  activations  {:>12}", human_bytes(needs.activations))?;
         writeln!(out, "  together     {:>12}", human_bytes(total))?;
         if self.plan {
+            writeln!(
+                out,
+                "\nplans as recorded for WebGPU's default limits; an adapter's own tuning changes grids, not dispatches"
+            )?;
             for (phase, plan) in &plans {
                 writeln!(out, "\n{phase:?}: {} dispatches\n{plan}", plan.dispatches.len())?;
             }

@@ -42,7 +42,7 @@ pub enum XSource {
     /// Each lane loads all of them: right for GPUs, whose caches serve one address to many lanes at once.
     Direct,
     /// Eight lanes load a quarter each and hand it round: right where every lane's load is paid for one by one and
-    /// subgroups are eight lanes wide (lavapipe: 2.4 times faster than `Direct` on four tokens).
+    /// subgroups are eight lanes wide (lavapipe: some three times faster than `Direct` on four tokens).
     Broadcast,
 }
 

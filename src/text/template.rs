@@ -1,8 +1,8 @@
 //! Chat templates: the Jinja text in a model's files that turns a conversation into one prompt.
 //!
 //! Templates are programs from strangers. They see nothing but the messages, run on limited fuel, and their output is
-//! bounded. What minijinja cannot bound is a string that a template doubles in a loop: fuel counts instructions, not
-//! bytes.
+//! bounded. What minijinja cannot bound is a string that a template doubles in a loop, or a list that it repeats a
+//! billion times: fuel counts instructions, not bytes.
 
 use crate::{
     error::{Error, Result},

@@ -109,40 +109,37 @@ impl Gpu {
     /// Errors: [`crate::Error::Device`] when the device has already failed.
     pub fn run(&self, programs: &[&Program], n_tokens: usize) -> Result<()> {
         self.check_fault("running the model")?;
-        let per_submit = if n_tokens > 1 { BATCH_DISPATCHES } else { usize::MAX };
-        let steps: Vec<&Step> = programs.iter().flat_map(|program| &program.steps).collect();
-        for steps in steps.chunks(per_submit.min(steps.len().max(1))) {
-            let mut encoder = self.device.create_command_encoder(&Default::default());
-            {
-                let mut pass = encoder.begin_compute_pass(&Default::default());
-                for step in steps {
-                    pass.set_pipeline(&step.pipeline);
-                    pass.set_bind_group(0, &step.group, &[]);
-                    if let Some(weights) = &step.weights {
-                        pass.set_bind_group(1, weights, &[]);
-                    }
-                    let [x, y] = step.grid.map(|extent| extent.resolve(n_tokens as u32));
-                    pass.dispatch_workgroups(x, y, 1);
-                }
-            }
-            self.queue.submit([encoder.finish()]);
+        if n_tokens == 1 {
+            self.encode(programs.iter().flat_map(|program| &program.steps), n_tokens);
+            return Ok(());
+        }
+        for steps in programs.iter().flat_map(|program| program.steps.chunks(BATCH_DISPATCHES)) {
+            self.encode(steps.iter(), n_tokens);
         }
         Ok(())
     }
 
     /// Runs only dispatch `index` of `program`.
     pub fn run_one(&self, program: &Program, index: usize, n_tokens: usize) {
-        let mut encoder = self.device.create_command_encoder(&Default::default());
+        self.encode(std::iter::once(&program.steps[index]), n_tokens);
+    }
+
+    /// One pass over `steps`, submitted.
+    fn encode<'a>(&self, steps: impl Iterator<Item = &'a Step>, n_tokens: usize) {
+        let descriptor = wgpu::CommandEncoderDescriptor { label: Some("step") };
+        let mut encoder = self.device.create_command_encoder(&descriptor);
         {
-            let step = &program.steps[index];
-            let mut pass = encoder.begin_compute_pass(&Default::default());
-            pass.set_pipeline(&step.pipeline);
-            pass.set_bind_group(0, &step.group, &[]);
-            if let Some(weights) = &step.weights {
-                pass.set_bind_group(1, weights, &[]);
+            let descriptor = wgpu::ComputePassDescriptor { label: Some("step"), timestamp_writes: None };
+            let mut pass = encoder.begin_compute_pass(&descriptor);
+            for step in steps {
+                pass.set_pipeline(&step.pipeline);
+                pass.set_bind_group(0, &step.group, &[]);
+                if let Some(weights) = &step.weights {
+                    pass.set_bind_group(1, weights, &[]);
+                }
+                let [x, y] = step.grid.map(|extent| extent.resolve(n_tokens as u32));
+                pass.dispatch_workgroups(x, y, 1);
             }
-            let [x, y] = step.grid.map(|extent| extent.resolve(n_tokens as u32));
-            pass.dispatch_workgroups(x, y, 1);
         }
         self.queue.submit([encoder.finish()]);
     }
@@ -154,7 +151,7 @@ impl Gpu {
         let doing = "reading results";
         let bytes = 4 * out.len() as u64;
         assert!(bytes <= through.buffer.size(), "`{name}`: {bytes} bytes through {}", through.buffer.size());
-        let mut encoder = self.device.create_command_encoder(&Default::default());
+        let mut encoder = self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some(name) });
         encoder.copy_buffer_to_buffer(&memory.buffers[name], 0, &through.buffer, 0, bytes);
         self.queue.submit([encoder.finish()]);
         let slice = through.buffer.slice(..bytes);
