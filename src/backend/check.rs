@@ -60,8 +60,8 @@ async fn first_failure(gpu: &Gpu, formats: &BTreeSet<WeightFormat>) -> Option<St
         let held = |variant: &Variant| variant.format.is_none_or(|format| formats.contains(&format));
         let variants: Vec<_> = kernel.variants(&[gpu.tuning]).into_iter().filter(held).collect();
         for variant in variants {
-            let outcomes = match cases(kernel, variant).first() {
-                Some(case) => run(gpu, case).await,
+            let outcomes = match cases(kernel, variant).next() {
+                Some(case) => run(gpu, &case).await,
                 None => continue,
             };
             let told = match &outcomes {
@@ -110,44 +110,68 @@ async fn compare(gpu: &Gpu, case: &Case, gpu_plan: &Plan) -> Result<Vec<Outcome>
 }
 
 /// The shapes that `kernel` is tried at: ones that fill its tiles, ones that do not, one, and a real model's.
-pub fn cases(kernel: &'static Kernel, variant: Variant) -> Vec<Case> {
-    let build = |name: String| Builder::new(kernel, variant, name);
+///
+/// Each is made when it is asked for, since a start-up check wants the first alone.
+pub fn cases(kernel: &'static Kernel, variant: Variant) -> Box<dyn Iterator<Item = Case>> {
+    let build = move |name: String| Builder::new(kernel, variant, name);
     match kernel.name {
-        "embed" => [(96, 70, 3), (32, 33, 1), (576, 300, 5)]
-            .map(|(dim, rows, t)| build(format!("{t}x{dim}")).embed(dim, rows, t))
-            .into(),
-        "rms_norm" => [(576, 3, 0), (1, 2, 0), (97, 4, 1), (3072, 2, 1)]
-            .map(|(dim, t, last)| build(format!("{t}x{dim}")).rms_norm(dim, t, last))
-            .into(),
-        "matvec" => [(33, 32, 0, 1), (1, 96, 5, 0), (260, 576, 0, 0), (130, 1536, 7, 1), (64, 3072, 0, 0)]
-            .map(|(rows, columns, first, add)| build(format!("{rows}x{columns}")).product(rows, columns, 0, first, add))
-            .into(),
-        "matmul" => [(33, 32, 1, 0, 1), (1, 96, 5, 5, 0), (260, 576, 4, 0, 0), (70, 1536, 7, 9, 1)]
-            .map(|(rows, columns, t, first, add)| {
-                build(format!("{rows}x{columns}x{t}")).product(rows, columns, t, first, add)
-            })
-            .into(),
-        "rope" => [(3, 1, 64, 64, 0, 3, 5), (2, 2, 96, 96, 1, 1, 0), (4, 2, 128, 96, 0, 2, 62), (1, 1, 4, 2, 1, 5, 1)]
-            .map(|shape| build(format!("heads {}/{} of {}", shape.0, shape.1, shape.2)).rope(shape))
-            .into(),
-        "attention" => [
-            (3, 1, 64, 1, 0, 0),
-            (2, 2, 96, 3, 30, 0),
-            (4, 2, 128, 2, 127, 48),
-            (1, 1, 4, 5, 0, 2),
-            (2, 1, 96, 2, 1030, 0),
-            (2, 1, 256, 1, 2100, 2047),
-        ]
-        .map(|shape| {
-            build(format!("{} keys, heads {}/{} of {}", shape.4 + shape.3, shape.0, shape.1, shape.2)).attention(shape)
-        })
-        .into(),
-        "swiglu" => [(1, 1), (160, 3), (1537, 2)].map(|(dim, t)| build(format!("{t}x{dim}")).swiglu(dim, t)).into(),
-        "argmax" => [(1, 0), (255, 254), (257, 256), (32064, 77), (49152, 49151)]
-            .map(|(n, best)| build(format!("{n}")).argmax(n, best))
+        "embed" => Box::new(
+            [(96, 70, 3), (32, 33, 1), (576, 300, 5)]
+                .into_iter()
+                .map(move |(dim, rows, t)| build(format!("{t}x{dim}")).embed(dim, rows, t)),
+        ),
+        "rms_norm" => Box::new(
+            [(576, 3, 0), (1, 2, 0), (97, 4, 1), (3072, 2, 1)]
+                .into_iter()
+                .map(move |(dim, t, last)| build(format!("{t}x{dim}")).rms_norm(dim, t, last)),
+        ),
+        "matvec" => Box::new(
+            [(33, 32, 0, 1), (1, 96, 5, 0), (260, 576, 0, 0), (130, 1536, 7, 1), (64, 3072, 0, 0)].into_iter().map(
+                move |(rows, columns, first, add)| {
+                    build(format!("{rows}x{columns}")).product(rows, columns, 0, first, add)
+                },
+            ),
+        ),
+        "matmul" => {
+            Box::new([(33, 32, 1, 0, 1), (1, 96, 5, 5, 0), (260, 576, 4, 0, 0), (70, 1536, 7, 9, 1)].into_iter().map(
+                move |(rows, columns, t, first, add)| {
+                    build(format!("{rows}x{columns}x{t}")).product(rows, columns, t, first, add)
+                },
+            ))
+        }
+        "rope" => Box::new(
+            [(3, 1, 64, 64, 0, 3, 5), (2, 2, 96, 96, 1, 1, 0), (4, 2, 128, 96, 0, 2, 62), (1, 1, 4, 2, 1, 5, 1)]
+                .into_iter()
+                .map(move |shape| build(format!("heads {}/{} of {}", shape.0, shape.1, shape.2)).rope(shape)),
+        ),
+        "attention" => Box::new(
+            [
+                (3, 1, 64, 1, 0, 0),
+                (2, 2, 96, 3, 30, 0),
+                (4, 2, 128, 2, 127, 48),
+                (1, 1, 4, 5, 0, 2),
+                (2, 1, 96, 2, 1030, 0),
+                (2, 1, 256, 1, 2100, 2047),
+            ]
             .into_iter()
-            .chain([f32::NAN, f32::INFINITY].map(|v| build(format!("{v} among 300")).argmax_of(300, 5, Some((298, v)))))
-            .collect(),
+            .map(move |shape| {
+                build(format!("{} keys, heads {}/{} of {}", shape.4 + shape.3, shape.0, shape.1, shape.2))
+                    .attention(shape)
+            }),
+        ),
+        "swiglu" => Box::new(
+            [(1, 1), (160, 3), (1537, 2)].into_iter().map(move |(dim, t)| build(format!("{t}x{dim}")).swiglu(dim, t)),
+        ),
+        "argmax" => Box::new(
+            [(1, 0), (255, 254), (257, 256), (32064, 77), (49152, 49151)]
+                .into_iter()
+                .map(move |(n, best)| build(format!("{n}")).argmax(n, best))
+                .chain(
+                    [f32::NAN, f32::INFINITY]
+                        .into_iter()
+                        .map(move |v| build(format!("{v} among 300")).argmax_of(300, 5, Some((298, v)))),
+                ),
+        ),
         other => unreachable!("kernel `{other}` has no cases"),
     }
 }

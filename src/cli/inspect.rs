@@ -5,7 +5,7 @@ use crate::{
     format::Value,
     kernels::Tuning,
     model::{Config, ModelFile, RecordOptions, TextSource},
-    session::{MemoryNeeds, batch_size, held_format, plans},
+    session::{MemoryNeeds, batch_size, default_context, held_format, plans},
 };
 use clap::Args;
 use serde_json::json;
@@ -35,7 +35,7 @@ impl Inspect {
         let config = &file.config;
         let held = held_format(&file, self.model.weights);
         let (placement, placed) = file.weights.place(config.tied, held, WEBGPU_BINDING_BYTES)?;
-        let capacity = self.model.ctx.map_or(config.context.min(4096), |n| n as usize);
+        let capacity = self.model.ctx.map_or_else(|| default_context(config), |n| n as usize);
         let max_tokens = batch_size(config, capacity, false);
         let options = RecordOptions { capacity, max_tokens, cache: self.model.kv, tuning: Tuning::BASELINE };
         let plans = plans(config, &placed, &options, false);

@@ -12,7 +12,6 @@
 //! thread keeps four sums that share every activation it reads, and a lane's four scales are 8 consecutive bytes.
 
 use super::block::WeightFormat;
-use half::{bf16, f16};
 
 /// Rows that are stored together.
 pub const TILE_ROWS: usize = 32;
@@ -136,13 +135,4 @@ pub fn convert_rows(from: WeightFormat, to: WeightFormat, rows: &[u8], columns: 
         wide.resize(wide.len() + padded - columns, 0.0);
     }
     (to.encode(&wide), padded)
-}
-
-/// True when every weight of `bytes` survives in `format` as a finite number: f16 ends at 65504.
-pub fn all_finite(format: WeightFormat, bytes: &[u8]) -> bool {
-    match format {
-        WeightFormat::F16 => bytes.chunks_exact(2).all(|b| f16::from_le_bytes([b[0], b[1]]).is_finite()),
-        WeightFormat::BF16 => bytes.chunks_exact(2).all(|b| bf16::from_le_bytes([b[0], b[1]]).is_finite()),
-        _ => true,
-    }
 }

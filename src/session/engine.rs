@@ -1,5 +1,6 @@
 //! The engine: a model on a device, with its tokenizer and chat template.
 
+use super::needs::default_context;
 use crate::{
     backend::{Gpu, check, gpu::GpuWeights},
     error::{Error, Result},
@@ -10,9 +11,6 @@ use crate::{
 };
 use serde_json::Value;
 use std::{collections::BTreeSet, path::Path, sync::Arc};
-
-/// Context when none is asked for: what most conversations need, at a memory cost that most devices bear.
-const DEFAULT_CONTEXT: usize = 4096;
 
 /// How to load a model.
 #[derive(Debug, Clone, Default)]
@@ -92,7 +90,7 @@ impl Engine {
 
     /// The context that a session gets for this wish.
     pub fn context(&self, wanted: Option<usize>) -> usize {
-        wanted.unwrap_or(self.config.context.min(DEFAULT_CONTEXT))
+        wanted.unwrap_or_else(|| default_context(&self.config))
     }
 }
 

@@ -6,7 +6,7 @@ mod needs;
 
 pub use engine::{Engine, EngineOptions, held_format};
 pub use generate::{Generation, Piece, Stats, Stop};
-pub use needs::{MemoryNeeds, batch_size, plans};
+pub use needs::{MemoryNeeds, batch_size, default_context, plans};
 
 use crate::{
     backend::gpu::{Memory, Program, ReadBack},

@@ -25,6 +25,11 @@ pub fn plans(
     phases.into_iter().map(|phase| (phase, record(config, placed, options, phase))).collect()
 }
 
+/// The context when none is asked for: the model's own, as far as most conversations need and most devices bear.
+pub fn default_context(config: &Config) -> usize {
+    config.context.min(4096)
+}
+
 /// The largest batch for a context, and for logits of every position where they are wanted.
 pub fn batch_size(config: &Config, context: usize, all_logits: bool) -> usize {
     let fits = ALL_LOGITS_BYTES / (4 * config.n_vocab);

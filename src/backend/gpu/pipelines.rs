@@ -4,7 +4,6 @@ use super::device::{Gpu, device_error};
 use crate::{
     error::Result,
     kernels::{Kernel, Variant},
-    plan::Plan,
 };
 use std::collections::HashMap;
 
@@ -19,16 +18,9 @@ pub(super) struct Pipeline {
 }
 
 impl Gpu {
-    /// Builds what `plans` need and is not there yet.
+    /// The pipeline of `kernel` in `variant`, built if it is not there yet.
     ///
     /// Errors: [`crate::Error::Device`] with the kernel, the variant and the driver's complaint.
-    pub async fn build_pipelines(&self, plans: &[&Plan]) -> Result<()> {
-        for dispatch in plans.iter().flat_map(|plan| &plan.dispatches) {
-            self.pipeline(dispatch.kernel, dispatch.variant).await?;
-        }
-        Ok(())
-    }
-
     pub(super) async fn pipeline(&self, kernel: &'static Kernel, variant: Variant) -> Result<Pipeline> {
         let key = (kernel.name, variant);
         if let Some(found) = self.pipelines.lock().expect("no panic holds it").get(&key) {
