@@ -58,6 +58,13 @@ impl Metadata {
         pairs
     }
 
+    /// All pairs, sorted by key.
+    pub fn into_pairs(self) -> Vec<(String, Value)> {
+        let mut pairs: Vec<_> = self.values.into_iter().collect();
+        pairs.sort_by(|a, b| a.0.cmp(&b.0));
+        pairs
+    }
+
     /// A non-negative integer; `None` when absent or of another kind.
     pub fn unsigned(&self, key: &str) -> Option<u64> {
         match self.get(key)? {

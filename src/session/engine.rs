@@ -4,12 +4,11 @@ use super::needs::default_context;
 use crate::{
     backend::{Gpu, check, gpu::GpuWeights},
     error::{Error, Result},
-    format::{Folder, WeightFormat},
+    format::WeightFormat,
     model::{Config, ModelFile, TextSource, Weights},
     plan::WeightSlot,
-    text::{ChatTemplate, Tokenizer},
+    text::{self, ChatTemplate, Tokenizer},
 };
-use serde_json::Value;
 use std::{collections::BTreeSet, path::Path, sync::Arc};
 
 /// How to load a model.
@@ -118,7 +117,7 @@ impl Text {
             TextSource::Gguf(metadata) => {
                 (Tokenizer::from_gguf(metadata), ChatTemplate::source_in_gguf(metadata).map(str::to_string))
             }
-            TextSource::Folder(folder) => (folder_tokenizer(folder), folder_template(folder)),
+            TextSource::Folder(folder) => (Tokenizer::in_folder(folder), ChatTemplate::source_in_folder(folder)),
             TextSource::None => (Ok(None), None),
         };
         let tokenizer = tokenizer.map_err(&mut note).unwrap_or_default();
@@ -131,28 +130,8 @@ impl Text {
             let made = source.map(|source| ChatTemplate::new(&source, &bos, &eos));
             template = made.and_then(|made| made.map_err(&mut note).ok());
         } else if let TextSource::Folder(folder) = &file.text {
-            end_ids.extend(folder_end_ids(folder));
+            end_ids.extend(text::end_ids(folder));
         }
         Self { tokenizer, template, end_ids, problem }
     }
-}
-
-fn folder_tokenizer(folder: &Folder) -> Result<Option<Tokenizer>> {
-    let Some(json) = &folder.tokenizer else { return Ok(None) };
-    let mut tokenizer = Tokenizer::from_folder(json, folder.tokenizer_config.as_ref())?;
-    tokenizer.add_end_of_generation(folder_end_ids(folder))?;
-    Ok(Some(tokenizer))
-}
-
-fn folder_template(folder: &Folder) -> Option<String> {
-    let in_config = || folder.tokenizer_config.as_ref().and_then(ChatTemplate::source_in_config);
-    folder.chat_template.clone().or_else(|| in_config().map(str::to_string))
-}
-
-/// `eos_token_id` of both configurations: one id or a list.
-fn folder_end_ids(folder: &Folder) -> Vec<u32> {
-    let configs = [Some(&folder.config), folder.generation_config.as_ref()];
-    let values = configs.into_iter().flatten().filter_map(|config| config.get("eos_token_id"));
-    let one = |value: &Value| value.as_u64().and_then(|id| u32::try_from(id).ok());
-    values.flat_map(|v| v.as_array().map_or_else(|| vec![v.clone()], Clone::clone)).filter_map(|v| one(&v)).collect()
 }

@@ -2,15 +2,23 @@
 
 use super::{
     pieces::{Piece, PieceKind, Pieces, SpacePrefix},
-    tokenizer::{Ends, Merger, Parts, Tokenizer, looks_like_control},
+    tokenizer::{END_TEXTS, Ends, Merger, Parts, Tokenizer, looks_like_control},
+    tokenizer_json::{Added, TokenizerJson, parts, wrong},
 };
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    format::Folder,
+};
+use serde::de::DeserializeOwned;
 use serde_json::Value;
-use tokenizers::{AddedToken, AddedVocabulary, DecoderWrapper, Model};
+use std::collections::HashSet;
+use tokenizers::{
+    AddedToken, AddedVocabulary, DecoderWrapper, Model as _, ModelWrapper, NormalizerWrapper, PreTokenizerWrapper,
+};
 
 /// How tokens are written in the vocabulary.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Spelling {
+pub(super) enum Spelling {
     /// One visible character for each byte.
     ByteLevel,
     /// `▁` for a space, and `<0x0A>` for a byte.
@@ -20,119 +28,84 @@ enum Spelling {
 }
 
 impl Tokenizer {
+    /// The tokenizer of a model's folder, with every token that ends answers; `None` when there is none.
+    ///
+    /// Errors: as [`Self::from_folder`].
+    pub fn in_folder(folder: &Folder) -> Result<Option<Self>> {
+        let Some(json) = &folder.tokenizer else { return Ok(None) };
+        let mut tokenizer = Self::from_folder(json, folder.tokenizer_config.as_ref())?;
+        tokenizer.add_end_of_generation(end_ids(folder))?;
+        Ok(Some(tokenizer))
+    }
+
     /// The tokenizer in a folder's `tokenizer.json`. The folder's `tokenizer_config.json`, if there is one, names bos
     /// and eos; ids that end answers by `generation_config.json` are for [`Self::add_end_of_generation`].
     ///
     /// Errors: [`Error::Config`] for a file that is damaged, [`Error::Unsupported`] for a way of writing tokens that no
     /// language model here uses.
     pub fn from_folder(tokenizer_json: &[u8], tokenizer_config: Option<&Value>) -> Result<Self> {
-        let wrong = |error: String| Error::config(format!("tokenizer.json: {error}"));
-        let file: Value = serde_json::from_slice(tokenizer_json).map_err(|error| wrong(error.to_string()))?;
-        check_model(&file)?;
-        let tokenizer = tokenizers::Tokenizer::from_bytes(tokenizer_json).map_err(|error| wrong(error.to_string()))?;
-        let added = added_vocabulary(&tokenizer, &file)?;
-        let spelling = spelling(tokenizer.get_decoder())?;
-        let pieces = pieces(&tokenizer, &added, spelling, space_prefix(&file))?;
-        let ends = ends(&tokenizer, &added, tokenizer_config, first_token(&file))?;
+        let file = TokenizerJson::read(tokenizer_json)?;
+        let normalizer: Option<NormalizerWrapper> = part(&file.normalizer)?;
+        let pre_tokenizer: Option<PreTokenizerWrapper> = part(&file.pre_tokenizer)?;
+        let model = file.model()?;
+        let added = added_vocabulary(&file.added_tokens, &model, normalizer.as_ref())?;
+        let spelling = spelling(part(&file.decoder)?.as_ref())?;
+        let pieces = pieces(&file, &model, &added, spelling)?;
+        let ends = ends(&model, &added, tokenizer_config, first_token(&file.post_processor))?;
         Tokenizer::new(Parts {
             added,
-            normalizer: tokenizer.get_normalizer().cloned(),
-            pre_tokenizer: tokenizer.get_pre_tokenizer().cloned(),
-            model: Merger::Trained(Box::new(without_dropout(tokenizer.get_model().clone()))),
+            normalizer,
+            pre_tokenizer,
+            model: Merger::Trained(Box::new(model)),
             pieces,
             ends,
         })
     }
 }
 
-/// Turns away what the tokenizers crate would panic on.
-fn check_model(file: &Value) -> Result<()> {
-    const NORMALIZERS: &[&str] = &[
-        "Sequence",
-        "Prepend",
-        "Replace",
-        "NFC",
-        "NFD",
-        "NFKC",
-        "NFKD",
-        "Lowercase",
-        "Strip",
-        "StripAccents",
-        "ByteLevel",
-    ];
-    const PRE_TOKENIZERS: &[&str] =
-        &["Sequence", "ByteLevel", "Split", "Metaspace", "Digits", "Whitespace", "WhitespaceSplit", "Punctuation"];
-    check_kinds(&file["normalizer"], "normalizers", NORMALIZERS)?;
-    check_kinds(&file["pre_tokenizer"], "pretokenizers", PRE_TOKENIZERS)?;
-    let model = &file["model"];
-    if model["continuing_subword_prefix"].as_str().is_some_and(|prefix| !prefix.is_empty())
-        && model["type"] != "WordPiece"
-    {
-        return Err(Error::Unsupported {
-            what: "a BPE model with a continuing_subword_prefix".into(),
-            supported: "byte-level BPE, SentencePiece BPE".into(),
-        });
-    }
-    let Some(merges) = model["merges"].as_array() else { return Ok(()) };
-    for merge in merges {
-        let merged = match merge {
-            Value::String(line) => line.split_once(' ').map(|(left, right)| [left, right].concat()),
-            Value::Array(pair) => pair.iter().map(Value::as_str).collect::<Option<Vec<_>>>().map(|pair| pair.concat()),
-            _ => None,
-        };
-        if merged.is_none_or(|merged| model["vocab"].get(&merged).is_none()) {
-            return Err(Error::config(format!("tokenizer.json: merge {merge} makes no token of the vocabulary")));
-        }
-    }
-    Ok(())
+/// What a folder's `config.json` and `generation_config.json` call end of sequence, one id or several.
+pub fn end_ids(folder: &Folder) -> Vec<u32> {
+    let configs = [Some(&folder.config), folder.generation_config.as_ref()];
+    let values = configs.into_iter().flatten().filter_map(|config| config.get("eos_token_id"));
+    let one = |value: &Value| value.as_u64().and_then(|id| u32::try_from(id).ok());
+    values.flat_map(|v| v.as_array().map_or_else(|| vec![v.clone()], Clone::clone)).filter_map(|v| one(&v)).collect()
 }
 
-/// Only kinds that Llama's and Phi's relatives use: others panic, or allocate what the file says, on bad contents.
-fn check_kinds(part: &Value, inner: &str, known: &[&str]) -> Result<()> {
-    if part.is_null() {
-        return Ok(());
-    }
-    let kind = part["type"].as_str().unwrap_or("(none)");
-    if !known.contains(&kind) {
-        return Err(Error::Unsupported {
-            what: format!("`{kind}` among the {inner} of tokenizer.json"),
-            supported: known.join(", "),
-        });
-    }
-    // serde_json bounds how deep a file may nest.
-    part[inner].as_array().into_iter().flatten().try_for_each(|part| check_kinds(part, inner, known))
-}
-
-/// Merges left out at random are for training; here the same text must give the same ids.
-fn without_dropout(mut model: tokenizers::ModelWrapper) -> tokenizers::ModelWrapper {
-    if let tokenizers::ModelWrapper::BPE(bpe) = &mut model {
-        bpe.dropout = None;
-    }
-    model
+fn part<T: DeserializeOwned>(value: &Value) -> Result<Option<T>> {
+    serde_json::from_value(value.clone()).map_err(wrong)
 }
 
 /// The tokens matched as a whole. Those that mark structure are matched before the text is normalised: otherwise they
 /// could come about by normalising what people type.
-fn added_vocabulary(tokenizer: &tokenizers::Tokenizer, file: &Value) -> Result<AddedVocabulary> {
-    let mut tokens: Vec<(u32, AddedToken)> = tokenizer.get_added_tokens_decoder().into_iter().collect();
-    tokens.sort_by_key(|(id, _)| *id);
-    for (_, token) in &mut tokens {
-        token.special |= looks_like_control(&token.content);
-        token.normalized &= !token.special;
-    }
-    let mut added = AddedVocabulary::new();
-    added
-        .add_tokens(tokens.into_iter().map(|(_, token)| token), tokenizer.get_model(), tokenizer.get_normalizer())
-        .map_err(|error| Error::config(format!("tokenizer.json: added_tokens: {error}")))?;
-    for token in file["added_tokens"].as_array().into_iter().flatten() {
-        let (content, id) = (token["content"].as_str().unwrap_or_default(), token["id"].as_u64());
-        let found = added.get_vocab().get(content).map(|id| *id as u64);
-        if !content.is_empty() && found != id {
-            let what = format!("tokenizer.json: added token `{content}` has id {id:?}, but its place is {found:?}");
-            return Err(Error::config(what));
+fn added_vocabulary(
+    tokens: &[Added],
+    model: &ModelWrapper,
+    normalizer: Option<&NormalizerWrapper>,
+) -> Result<AddedVocabulary> {
+    let mut tokens: Vec<&Added> = tokens.iter().collect();
+    tokens.sort_by_key(|added| added.id);
+    let as_matched = |added: &&Added| {
+        let special = added.is_control() || looks_like_control(&added.token.content);
+        AddedToken { special, normalized: added.token.normalized && !special, ..added.token.clone() }
+    };
+    let mut vocabulary = AddedVocabulary::new();
+    vocabulary
+        .add_tokens(tokens.iter().map(as_matched), model, normalizer)
+        .map_err(|error| wrong(format!("added_tokens: {error}")))?;
+    for Added { id, token } in tokens {
+        let (content, found) = (&token.content, vocabulary.get_vocab().get(&token.content));
+        if !content.is_empty() && found != Some(id) {
+            return Err(wrong(format!("added token `{content}` has id {id}, but its place is {found:?}")));
         }
     }
-    Ok(added)
+    Ok(vocabulary)
+}
+
+impl Added {
+    /// Whether the token stands for structure and is not shown. Phi-3's `</s>` does, though its file does not say so.
+    pub fn is_control(&self) -> bool {
+        self.token.special || END_TEXTS.contains(&self.token.content.as_str())
+    }
 }
 
 fn spelling(decoder: Option<&DecoderWrapper>) -> Result<Spelling> {
@@ -156,12 +129,12 @@ fn spelling(decoder: Option<&DecoderWrapper>) -> Result<Spelling> {
 }
 
 /// Llama's older files prepend `▁` to each fragment by a normaliser, the newer ones by Metaspace.
-fn space_prefix(file: &Value) -> SpacePrefix {
-    let normalizers = parts(&file["normalizer"], "normalizers");
+fn space_prefix(file: &TokenizerJson) -> SpacePrefix {
+    let normalizers = parts(&file.normalizer, "normalizers");
     if normalizers.iter().any(|part| part["type"] == "Prepend") {
         return SpacePrefix::EachFragment;
     }
-    let pre_tokenizers = parts(&file["pre_tokenizer"], "pretokenizers");
+    let pre_tokenizers = parts(&file.pre_tokenizer, "pretokenizers");
     match pre_tokenizers.iter().find(|part| part["type"] == "Metaspace") {
         Some(metaspace) if metaspace["prepend_scheme"] == "first" => SpacePrefix::First,
         Some(metaspace) if metaspace["prepend_scheme"] == "never" => SpacePrefix::Never,
@@ -171,25 +144,13 @@ fn space_prefix(file: &Value) -> SpacePrefix {
     }
 }
 
-/// The members of a sequence, or the one that stands for itself.
-fn parts<'a>(value: &'a Value, members: &str) -> &'a [Value] {
-    value[members].as_array().map_or(std::slice::from_ref(value), Vec::as_slice)
-}
-
-fn pieces(
-    tokenizer: &tokenizers::Tokenizer,
-    added: &AddedVocabulary,
-    spelling: Spelling,
-    space_prefix: SpacePrefix,
-) -> Result<Pieces> {
-    let vocabulary = tokenizer.get_model().get_vocab();
+fn pieces(file: &TokenizerJson, model: &ModelWrapper, added: &AddedVocabulary, spelling: Spelling) -> Result<Pieces> {
+    let vocabulary = model.get_vocab();
     let largest = vocabulary.values().chain(added.get_vocab().values()).max();
-    let Some(largest) = largest.map(|id| *id as usize) else {
-        return Err(Error::config("tokenizer.json: the vocabulary is empty"));
-    };
+    let largest = largest.map(|id| *id as usize).ok_or_else(|| wrong("the vocabulary is empty"))?;
     // Gaps are allowed, but not ids that make a table of billions.
     if largest > 2 * (vocabulary.len() + added.len()) + 65_536 {
-        return Err(Error::config(format!("tokenizer.json: token id {largest} is far beyond the vocabulary")));
+        return Err(wrong(format!("token id {largest} is far beyond the vocabulary")));
     }
     let mut pieces = vec![Piece::default(); largest + 1];
     for (token, id) in vocabulary {
@@ -203,31 +164,27 @@ fn pieces(
         };
         pieces[id as usize] = Piece { bytes, kind: PieceKind::Text };
     }
+    let control: HashSet<u32> = file.added_tokens.iter().filter(|a| a.is_control()).map(|added| added.id).collect();
     for (id, token) in added.get_added_tokens_decoder() {
-        let was_special = tokenizer.get_added_vocabulary().is_special_token(&token.content);
-        pieces[*id as usize] = Piece { bytes: token.content.as_bytes().into(), kind: PieceKind::of_added(was_special) };
+        let kind = PieceKind::of_added(control.contains(id));
+        pieces[*id as usize] = Piece { bytes: token.content.as_bytes().into(), kind };
     }
-    Ok(Pieces { pieces, space_prefix })
+    Ok(Pieces { pieces, space_prefix: space_prefix(file) })
 }
 
 /// The token that the post-processor puts in front of a text; read rather than run, since a damaged one panics.
-fn first_token(file: &Value) -> Option<u32> {
-    let templates = parts(&file["post_processor"], "processors");
+fn first_token(post_processor: &Value) -> Option<u32> {
+    let templates = parts(post_processor, "processors");
     let template = templates.iter().find(|part| part["type"] == "TemplateProcessing")?;
     let name = template["single"][0]["SpecialToken"]["id"].as_str()?;
     u32::try_from(template["special_tokens"][name]["ids"][0].as_u64()?).ok()
 }
 
-fn ends(
-    tokenizer: &tokenizers::Tokenizer,
-    added: &AddedVocabulary,
-    config: Option<&Value>,
-    first: Option<u32>,
-) -> Result<Ends> {
+fn ends(model: &ModelWrapper, added: &AddedVocabulary, config: Option<&Value>, first: Option<u32>) -> Result<Ends> {
     let named = |key: &str| -> Result<Option<u32>> {
         let value = config.map_or(&Value::Null, |config| &config[key]);
         let Some(text) = value.as_str().or(value["content"].as_str()) else { return Ok(None) };
-        let id = tokenizer.token_to_id(text);
+        let id = added.token_to_id(text, model);
         id.map(Some).ok_or_else(|| {
             Error::config(format!("tokenizer_config.json: {key} is `{text}`, which tokenizer.json does not have"))
         })

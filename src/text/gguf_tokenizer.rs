@@ -10,21 +10,34 @@ use crate::{
     error::{Error, Result},
     format::Metadata,
 };
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use tokenizers::{
-    AddedToken, AddedVocabulary, ModelWrapper, NormalizerWrapper,
+    AddedToken, AddedVocabulary, ModelWrapper, NormalizerWrapper, PreTokenizerWrapper,
     models::bpe::{BPE, Vocab},
+    normalizers::unicode,
+    pre_tokenizers::metaspace::{Metaspace, PrependScheme},
 };
+
+/// Keys of our own, for what a `tokenizer.json` says and the keys of llama.cpp leave out. Ids of tokens that swallow
+/// the white space before them, or after them.
+pub(super) const LSTRIP: &str = "pocketlm.tokenizer.lstrip";
+pub(super) const RSTRIP: &str = "pocketlm.tokenizer.rstrip";
+/// Ids of further tokens that end an answer.
+pub(super) const END_IDS: &str = "pocketlm.tokenizer.end_ids";
+/// Whether texts are composed by Unicode's NFC first.
+pub(super) const NFC: &str = "pocketlm.tokenizer.nfc";
+/// Which fragments get a space in front, unless they begin with one: the `first` or `always`.
+pub(super) const METASPACE: &str = "pocketlm.tokenizer.metaspace";
 
 /// `tokenizer.ggml.token_type`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum TokenType {
-    Normal,
-    Unknown,
-    Control,
-    UserDefined,
-    Unused,
-    Byte,
+pub(super) enum TokenType {
+    Normal = 1,
+    Unknown = 2,
+    Control = 3,
+    UserDefined = 4,
+    Unused = 5,
+    Byte = 6,
 }
 
 /// The vocabulary as the file has it.
@@ -62,12 +75,13 @@ fn byte_level(metadata: &Metadata) -> Result<Tokenizer> {
     let pre_tokenizer = PreTokenizer::named(name)?;
     let merges = vocabulary.merges(metadata)?;
     let model = vocabulary.bpe(merges, pre_tokenizer.ignore_merges)?;
-    let added = vocabulary.added(&model, |_| false)?;
+    let added = vocabulary.added(&model, metadata, |_| false)?;
     let pieces = vocabulary.pieces(|token, _| Pieces::byte_level(token), SpacePrefix::Never);
+    let normalizer = metadata.bool(NFC).unwrap_or(false).then_some(NormalizerWrapper::NFC(unicode::NFC));
     let ends = vocabulary.ends(metadata, (None, None), pre_tokenizer.add_bos)?;
     let pre_tokenizer = Some(pre_tokenizer.build());
     let model = Merger::Trained(Box::new(ModelWrapper::BPE(model)));
-    Tokenizer::new(Parts { added, normalizer: None, pre_tokenizer, model, pieces, ends })
+    Tokenizer::new(Parts { added, normalizer, pre_tokenizer, model, pieces, ends })
 }
 
 fn sentencepiece(metadata: &Metadata) -> Result<Tokenizer> {
@@ -83,23 +97,30 @@ fn sentencepiece(metadata: &Metadata) -> Result<Tokenizer> {
         }
     }
     let fallback = vocabulary.fallback(metadata)?;
-    let space_prefix = metadata.bool("tokenizer.ggml.add_space_prefix").unwrap_or(true);
-    let model = Merger::SentencePiece(SentencePiece::new(scored, fallback, space_prefix));
+    let (space_prefix, pre_tokenizer) = match metadata.string(METASPACE) {
+        Some("first") => (SpacePrefix::First, Some(Metaspace::new('▁', PrependScheme::First, false))),
+        Some("always") => (SpacePrefix::EachFragment, Some(Metaspace::new('▁', PrependScheme::Always, false))),
+        _ if metadata.bool("tokenizer.ggml.add_space_prefix") == Some(false) => (SpacePrefix::Never, None),
+        _ => (SpacePrefix::EachFragment, None),
+    };
+    let prefixes = space_prefix == SpacePrefix::EachFragment && pre_tokenizer.is_none();
+    let model = Merger::SentencePiece(SentencePiece::new(scored, fallback, prefixes));
 
     // `AddedVocabulary` asks a model for the ids of its tokens; this one serves for nothing else.
     let ids = vocabulary.bpe(Vec::new(), false)?;
     let phi3 = is_phi3(metadata);
-    let added = vocabulary.added(&ids, |token| phi3 && !["<unk>", "<s>", "<|endoftext|>"].contains(&token))?;
+    let added =
+        vocabulary.added(&ids, metadata, |token| phi3 && !["<unk>", "<s>", "<|endoftext|>"].contains(&token))?;
     let bytes_of = |token: &str, kind| match Pieces::byte_token(token) {
         Some(byte) if kind == TokenType::Byte => [byte].into(),
         _ => Pieces::sentencepiece(token),
     };
-    let space_prefix = if space_prefix { SpacePrefix::EachFragment } else { SpacePrefix::Never };
     let pieces = vocabulary.pieces(bytes_of, space_prefix);
     let n_vocab = vocabulary.tokens.len() as u32;
     let default_ends = (Some(1).filter(|&id| id < n_vocab), Some(2).filter(|&id| id < n_vocab));
     let ends = vocabulary.ends(metadata, default_ends, true)?;
-    Tokenizer::new(Parts { added, normalizer: None, pre_tokenizer: None, model, pieces, ends })
+    let pre_tokenizer = pre_tokenizer.map(PreTokenizerWrapper::Metaspace);
+    Tokenizer::new(Parts { added, normalizer: None, pre_tokenizer, model, pieces, ends })
 }
 
 /// Whether control tokens swallow the white space after them, which GGUF has no key for.
@@ -201,15 +222,19 @@ impl<'a> Vocabulary<'a> {
         }
     }
 
-    /// The tokens matched as a whole; `rstrip` says which swallow the white space after them.
-    fn added(&self, model: &BPE, rstrip: impl Fn(&str) -> bool) -> Result<AddedVocabulary> {
+    /// The tokens matched as a whole; `rstrip` says which swallow the white space after them unless the file does.
+    fn added(&self, model: &BPE, metadata: &Metadata, rstrip: impl Fn(&str) -> bool) -> Result<AddedVocabulary> {
+        let listed = |key| metadata.integers(key).map(|ids| ids.iter().copied().collect::<HashSet<i64>>());
+        let (before, after) = (listed(LSTRIP), listed(RSTRIP));
         let mut added = Vec::new();
         for (id, token) in self.tokens.iter().enumerate() {
             let kind = self.types[id];
             if self.ids.get(token.as_str()) == Some(&(id as u32)) && kind.is_added() {
                 let control = kind != TokenType::UserDefined || looks_like_control(token);
-                let token = AddedToken::from(token.as_str(), control).normalized(false).rstrip(rstrip(token));
-                added.push(token);
+                let is_in = |ids: &Option<HashSet<i64>>| ids.as_ref().map(|ids| ids.contains(&(id as i64)));
+                let (before, after) = (is_in(&before), is_in(&after).unwrap_or_else(|| rstrip(token)));
+                let token = AddedToken::from(token.as_str(), control).normalized(false);
+                added.push(token.lstrip(before == Some(true)).rstrip(after));
             }
         }
         let mut vocabulary = AddedVocabulary::new();
@@ -244,6 +269,9 @@ impl<'a> Vocabulary<'a> {
         for key in ["eos_token_id", "eot_token_id", "eom_token_id"] {
             ends.end_of_generation.extend(self.id(metadata, key)?);
         }
+        let more = metadata.integers(END_IDS).unwrap_or_default();
+        // An id beyond `u32` is as wrong as any other outside the vocabulary, which is checked later.
+        ends.end_of_generation.extend(more.iter().map(|id| u32::try_from(*id).unwrap_or(u32::MAX)));
         Ok(ends)
     }
 

@@ -9,8 +9,12 @@ mod pre_tokenizer;
 mod sentencepiece;
 mod stream;
 mod template;
+mod to_gguf;
 mod tokenizer;
+mod tokenizer_json;
 
+pub use folder_tokenizer::end_ids;
 pub use stream::TextStream;
 pub use template::{ChatTemplate, Date, Message};
+pub use to_gguf::gguf_metadata;
 pub use tokenizer::{Specials, Tokenizer};

@@ -3,7 +3,9 @@
 //!
 //! A GGUF file holds only the name; the patterns are those of the `tokenizer.json` files the names stand for.
 
+use super::tokenizer_json::parts;
 use crate::error::{Error, Result};
+use serde_json::Value;
 use tokenizers::{
     PreTokenizerWrapper, SplitDelimiterBehavior,
     pre_tokenizers::{
@@ -34,6 +36,13 @@ impl PreTokenizer {
         })
     }
 
+    /// The name of the pre-tokenizer in a `tokenizer.json`, as its `pre_tokenizer` has it; `None` when there is none.
+    pub fn name_of(file: &Value, ignore_merges: bool) -> Option<&'static str> {
+        let patterns = patterns_of(file)?;
+        let found = ALL.iter().find(|p| p.patterns == patterns && p.ignore_merges == ignore_merges)?;
+        found.names.first().copied()
+    }
+
     /// The pre-tokenizer as the tokenizers crate runs it.
     pub fn build(&self) -> PreTokenizerWrapper {
         let split = |pattern: &&str| {
@@ -44,6 +53,45 @@ impl PreTokenizer {
         PreTokenizerWrapper::Sequence(Sequence::new(self.patterns.iter().map(split).chain([bytes]).collect()))
     }
 }
+
+/// The patterns that a byte-level `pre_tokenizer` splits by, in the spelling of this file; `None` for anything else.
+fn patterns_of(file: &Value) -> Option<Vec<&str>> {
+    let (last, splits) = parts(file, "pretokenizers").split_last()?;
+    let mut patterns = Vec::new();
+    for split in splits {
+        let pattern = &split["pattern"]["Regex"];
+        patterns.push(match split["type"].as_str()? {
+            "Split" if split["behavior"] == "Isolated" && split["invert"] != true => pattern.as_str()?,
+            // To remove what does not match is to keep what does, if the pattern leaves nothing out.
+            "Split" if split["behavior"] == "Removed" && split["invert"] == true && splits.len() == 1 => {
+                pattern.as_str().filter(|pattern| pattern.ends_with(r"|\s+(?!\S)|\s+"))?
+            }
+            "Digits" if split["individual_digits"] == true => r"\p{N}",
+            "Digits" => r"\p{N}+",
+            _ => return None,
+        });
+    }
+    if last["type"] != "ByteLevel" || last["add_prefix_space"] != false {
+        return None;
+    }
+    if last["use_regex"] != false {
+        patterns.push(GPT2);
+    }
+    let ours = |pattern| SAME.iter().find(|(other, _)| *other == pattern).map_or(pattern, |(_, ours)| *ours);
+    Some(patterns.into_iter().map(ours).collect())
+}
+
+/// Other spellings of patterns below, with what they match the same as.
+const SAME: &[(&str, &str)] = &[
+    (r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+", GPT2),
+    (
+        concat!(
+            r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}{1,3}",
+            r"| ?[^\s\p{L}\p{N}]++[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+"
+        ),
+        LLAMA3,
+    ),
+];
 
 const GPT2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
 

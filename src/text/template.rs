@@ -6,7 +6,7 @@
 
 use crate::{
     error::{Error, Result},
-    format::Metadata,
+    format::{Folder, Metadata},
 };
 use minijinja::{Environment, ErrorKind, State, Value, context, value::Kwargs};
 use serde::{Deserialize, Serialize};
@@ -90,6 +90,12 @@ impl ChatTemplate {
             }
             template => template.as_str(),
         }
+    }
+
+    /// The template's text in a model's folder: newer ones have a file for it beside `tokenizer_config.json`.
+    pub fn source_in_folder(folder: &Folder) -> Option<String> {
+        let in_config = || folder.tokenizer_config.as_ref().and_then(Self::source_in_config);
+        folder.chat_template.clone().or_else(|| in_config().map(str::to_string))
     }
 
     /// Tells the template what day it is; without, templates use a date of their own or none.

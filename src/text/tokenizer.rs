@@ -202,6 +202,15 @@ impl Tokenizer {
         self.encode_with(text, &self.added, Some(&Unmark { mark, then: self.normalizer.as_ref() }))
     }
 
+    /// The id of a token matched as a whole, or else of the vocabulary.
+    pub(super) fn id_of(&self, text: &str) -> Option<u32> {
+        let added = self.added.get_vocab().get(text).copied();
+        added.or_else(|| match &self.model {
+            Merger::Trained(model) => model.token_to_id(text),
+            Merger::SentencePiece(_) => None,
+        })
+    }
+
     pub(super) fn control_texts(&self) -> &[String] {
         &self.control_texts
     }

@@ -12,4 +12,5 @@ mod sampling;
 mod shaders;
 mod smollm2;
 mod tidy;
+mod to_gguf;
 mod tokenizer;

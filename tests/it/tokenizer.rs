@@ -15,7 +15,7 @@ use std::{
 const DEMO: &str = "models/SmolLM2-135M-Instruct.Q4_1.gguf";
 
 /// Texts that tokenizers trip over; all must survive encoding and decoding.
-const TEXTS: &[&str] = &[
+pub(crate) const TEXTS: &[&str] = &[
     "",
     " ",
     "  ",
@@ -305,13 +305,13 @@ fn sentencepiece_special_tokens() {
 
 // ---- Folders ---------------------------------------------------------------------------------------------------
 
-fn added(id: u32, content: &str, special: bool, normalized: bool) -> serde_json::Value {
+pub(crate) fn added(id: u32, content: &str, special: bool, normalized: bool) -> serde_json::Value {
     json!({ "id": id, "content": content, "single_word": false, "lstrip": false, "rstrip": false,
             "normalized": normalized, "special": special })
 }
 
 /// Llama's older kind of `tokenizer.json`: `▁` by normalisers, bytes as fallback.
-fn tokenizer_json() -> serde_json::Value {
+pub(crate) fn tokenizer_json() -> serde_json::Value {
     let mut vocab = serde_json::Map::new();
     let bytes = (0..=255).map(|byte| format!("<0x{byte:02X}>"));
     let pieces = ["<unk>", "<s>", "</s>"].map(String::from).into_iter().chain(bytes);
