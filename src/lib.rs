@@ -20,6 +20,8 @@ pub mod backend;
 pub mod cli;
 pub mod error;
 pub mod format;
+#[cfg(feature = "cli")]
+pub mod hub;
 pub mod kernels;
 pub mod model;
 pub mod placement;

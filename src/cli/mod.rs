@@ -7,6 +7,7 @@ mod inspect;
 mod logits;
 mod options;
 mod perplexity;
+mod pull;
 mod run;
 
 use crate::error::Error;
@@ -27,6 +28,7 @@ const EXAMPLES: &str = "Examples:
   pocketlm run model.gguf -p 'Why is the sky blue?'
   pocketlm chat model.gguf --temp 0.8 --top-p 0.95
   pocketlm inspect model.gguf --plan
+  pocketlm pull bartowski/Phi-3.5-mini-instruct-GGUF
   pocketlm doctor";
 
 #[derive(Debug, Subcommand)]
@@ -41,6 +43,8 @@ enum Command {
     Perplexity(perplexity::Perplexity),
     /// Show what a model file holds and what it needs on a device
     Inspect(inspect::Inspect),
+    /// Fetch a model from the Hugging Face hub into the cache that other tools share
+    Pull(pull::Pull),
     /// List adapters, and which one is chosen and why
     Devices(devices::Devices),
     /// Test every kernel on this adapter against its reference
@@ -66,6 +70,7 @@ pub fn main() -> ExitCode {
         Command::Logits(command) => command.execute(),
         Command::Perplexity(command) => command.execute(),
         Command::Inspect(command) => command.execute(),
+        Command::Pull(command) => command.execute(),
         Command::Devices(command) => command.execute(),
         Command::Doctor(command) => command.execute(),
     };

@@ -48,6 +48,14 @@ impl PlatformFile {
     }
 }
 
+/// Makes `link` a symbolic link to the file at `target`, a path relative to the link's own folder.
+pub fn symlink(target: &Path, link: &Path) -> io::Result<()> {
+    #[cfg(unix)]
+    return std::os::unix::fs::symlink(target, link);
+    #[cfg(windows)]
+    return std::os::windows::fs::symlink_file(target, link);
+}
+
 /// Bytes of memory that the system could still give, where it tells (Linux).
 pub fn available_memory() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;

@@ -8,6 +8,7 @@ mod formats;
 mod golden;
 mod kernels;
 mod plan;
+mod pull;
 mod sampling;
 mod shaders;
 mod smollm2;
