@@ -15,3 +15,4 @@ mod smollm2;
 mod tidy;
 mod to_gguf;
 mod tokenizer;
+mod vocabularies;
