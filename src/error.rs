@@ -1,14 +1,22 @@
 //! The one error type of the library: what happened, where, and (through [`Error::hint`]) what to try next.
 
-use std::path::PathBuf;
+use std::{io::ErrorKind, path::PathBuf};
 
 /// Everything that can go wrong with files, users' input and devices. Mistakes of our own are asserts.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The operating system refused a read or a write.
+    /// The operating system refused a read.
     #[error("cannot read {}", path.display())]
     Io { path: PathBuf, source: std::io::Error },
+
+    /// The operating system refused a write; what was to be replaced or made is as it was.
+    #[error("cannot write {}", path.display())]
+    Write { path: PathBuf, source: std::io::Error },
+
+    /// The user stopped it; nothing half done is left behind.
+    #[error("interrupted: {what}")]
+    Interrupted { what: String },
 
     /// A file breaks its own format: truncated, overflowing, contradictory.
     #[error("{file} is damaged or not what it claims to be: {what}")]
@@ -54,10 +62,6 @@ pub enum Error {
     #[error("token id {id} is outside the vocabulary of {n_vocab}")]
     TokenOutOfRange { id: u32, n_vocab: usize },
 
-    /// The model hub could not be reached, refused, or sent something else than it announced.
-    #[error("{what}")]
-    Hub { what: String, hint: String },
-
     /// An argument that no model could satisfy.
     #[error("{what}")]
     Invalid { what: String },
@@ -71,6 +75,13 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         Some(match self {
             Error::Io { .. } => "check the path and that you may read it".into(),
+            Error::Write { source, .. } => match source.kind() {
+                ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => {
+                    "nothing half-written was left behind; free some space or choose another place".into()
+                }
+                ErrorKind::AlreadyExists => "choose another name, or --force to replace it".into(),
+                _ => "check that the folder exists and that you may write to it".into(),
+            },
             Error::Corrupt { .. } => {
                 "download the file again and compare its size and SHA-256 with the publisher's".into()
             }
@@ -84,12 +95,12 @@ impl Error {
                 "install a Vulkan driver; Mesa's software one works everywhere: apt install mesa-vulkan-drivers".into()
             }
             Error::NoAdapter { available, .. } => format!("available: {}", available.join(", ")),
-            Error::TooLarge { hint, .. } | Error::Hub { hint, .. } => hint.clone(),
+            Error::TooLarge { hint, .. } => hint.clone(),
             Error::Device { .. } => {
                 "run `pocketlm doctor` to test the driver; a smaller --ctx or another --adapter may help".into()
             }
             Error::ContextFull { .. } => "shorten the prompt or raise --ctx".into(),
-            Error::TokenOutOfRange { .. } | Error::Invalid { .. } => return None,
+            Error::TokenOutOfRange { .. } | Error::Invalid { .. } | Error::Interrupted { .. } => return None,
         })
     }
 

@@ -18,10 +18,9 @@
 pub mod backend;
 #[cfg(feature = "cli")]
 pub mod cli;
+pub mod convert;
 pub mod error;
 pub mod format;
-#[cfg(feature = "cli")]
-pub mod hub;
 pub mod kernels;
 pub mod model;
 pub mod placement;

@@ -7,7 +7,7 @@ mod inspect;
 mod logits;
 mod options;
 mod perplexity;
-mod pull;
+mod quantize;
 mod run;
 
 use crate::error::Error;
@@ -28,7 +28,6 @@ const EXAMPLES: &str = "Examples:
   pocketlm run model.gguf -p 'Why is the sky blue?'
   pocketlm chat model.gguf --temp 0.8 --top-p 0.95
   pocketlm inspect model.gguf --plan
-  pocketlm pull bartowski/Phi-3.5-mini-instruct-GGUF
   pocketlm doctor";
 
 #[derive(Debug, Subcommand)]
@@ -41,10 +40,10 @@ enum Command {
     Logits(logits::Logits),
     /// Measure how well a model predicts a text
     Perplexity(perplexity::Perplexity),
+    /// Write a model as one GGUF file, in another weight format
+    Quantize(quantize::Quantize),
     /// Show what a model file holds and what it needs on a device
     Inspect(inspect::Inspect),
-    /// Fetch a model from the Hugging Face hub into the cache that other tools share
-    Pull(pull::Pull),
     /// List adapters, and which one is chosen and why
     Devices(devices::Devices),
     /// Test every kernel on this adapter against its reference
@@ -69,8 +68,8 @@ pub fn main() -> ExitCode {
         Command::Chat(command) => command.execute(),
         Command::Logits(command) => command.execute(),
         Command::Perplexity(command) => command.execute(),
+        Command::Quantize(command) => command.execute(),
         Command::Inspect(command) => command.execute(),
-        Command::Pull(command) => command.execute(),
         Command::Devices(command) => command.execute(),
         Command::Doctor(command) => command.execute(),
     };

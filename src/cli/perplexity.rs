@@ -1,6 +1,7 @@
 //! `pocketlm perplexity`: how well a model predicts a text.
 
 use super::options::ModelOptions;
+use crate::Session;
 use anyhow::Context;
 use clap::Args;
 use serde_json::json;
@@ -21,32 +22,42 @@ impl Perplexity {
     pub fn execute(self) -> anyhow::Result<ExitCode> {
         let text = std::fs::read_to_string(&self.file).with_context(|| format!("reading {}", self.file.display()))?;
         let mut session = self.model.session(true)?;
-        let ids = session.engine().tokenizer()?.encode_prompt(&text)?;
-        if ids.len() < 2 {
-            return Err(crate::Error::Invalid { what: "the text has fewer than two tokens".into() }.into());
-        }
-        let bar = indicatif::ProgressBar::new(ids.len() as u64);
-        let mut losses = Vec::with_capacity(ids.len());
-        for piece in ids.chunks(session.context()) {
-            session.truncate(0);
-            let mut next = piece[1..].iter();
-            pollster::block_on(session.feed_all(piece, |logits| {
-                losses.extend(next.next().map(|&id| loss(logits, id)));
-                bar.inc(1);
-            }))?;
-        }
-        bar.finish_and_clear();
-        anyhow::ensure!(!losses.is_empty(), "a context of 1 leaves nothing to predict");
-        anyhow::ensure!(losses.iter().all(|loss: &f64| loss.is_finite()), "a logit is not a number: damaged weights?");
-        let mean = losses.iter().sum::<f64>() / losses.len() as f64;
+        let losses = losses(&mut session, &text)?;
         let mut out = std::io::stdout().lock();
         if self.json {
-            writeln!(out, "{}", json!({ "perplexity": mean.exp(), "n_scored": losses.len(), "nll": losses }))?;
+            writeln!(out, "{}", json!({ "perplexity": of(&losses), "n_scored": losses.len(), "nll": losses }))?;
         } else {
-            writeln!(out, "perplexity {:.4} over {} tokens", mean.exp(), losses.len())?;
+            writeln!(out, "perplexity {:.4} over {} tokens", of(&losses), losses.len())?;
         }
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// Negative log-likelihood of each token of `text` after its first, in nats. The session is one for all logits.
+pub fn losses(session: &mut Session, text: &str) -> anyhow::Result<Vec<f64>> {
+    let ids = session.engine().tokenizer()?.encode_prompt(text)?;
+    if ids.len() < 2 {
+        return Err(crate::Error::Invalid { what: "the text has fewer than two tokens".into() }.into());
+    }
+    let bar = indicatif::ProgressBar::new(ids.len() as u64);
+    let mut losses = Vec::with_capacity(ids.len());
+    for piece in ids.chunks(session.context()) {
+        session.truncate(0);
+        let mut next = piece[1..].iter();
+        pollster::block_on(session.feed_all(piece, |logits| {
+            losses.extend(next.next().map(|&id| loss(logits, id)));
+            bar.inc(1);
+        }))?;
+    }
+    bar.finish_and_clear();
+    anyhow::ensure!(!losses.is_empty(), "a context of 1 leaves nothing to predict");
+    anyhow::ensure!(losses.iter().all(|loss: &f64| loss.is_finite()), "a logit is not a number: damaged weights?");
+    Ok(losses)
+}
+
+/// The perplexity that such losses make.
+pub fn of(losses: &[f64]) -> f64 {
+    (losses.iter().sum::<f64>() / losses.len() as f64).exp()
 }
 
 /// Negative log-likelihood of `id`, in nats.

@@ -5,7 +5,7 @@
 
 use super::{block::WeightFormat, source::ByteSource, tensor::TensorInfo};
 use crate::error::{Error, Result};
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, ops::Range, sync::Arc};
 
 /// A header larger than this is not a model's: the largest vocabularies need about 20 MB.
 const MAX_HEADER_BYTES: u64 = 64 << 20;
@@ -24,6 +24,10 @@ pub struct Gguf {
 #[derive(Debug, Default, Clone)]
 pub struct Metadata {
     values: HashMap<String, Value>,
+    /// The file that the pairs were read from.
+    origin: Option<Arc<ByteSource>>,
+    /// Where in it each of them is, in its order.
+    places: Vec<(String, Range<u64>)>,
 }
 
 /// One metadata value; integers and floats are widened, since no reader cares for their storage.
@@ -63,6 +67,21 @@ impl Metadata {
         let mut pairs: Vec<_> = self.values.into_iter().collect();
         pairs.sort_by(|a, b| a.0.cmp(&b.0));
         pairs
+    }
+
+    /// The pairs in the bytes, and the order, of the file that they were read from: key by key what another file can
+    /// hold unchanged, whatever the storage type. Empty for metadata that no file had.
+    ///
+    /// Errors: those of reading the file.
+    pub async fn encoded(&self) -> Result<Vec<(String, Vec<u8>)>> {
+        let mut pairs = Vec::new();
+        let Some(source) = &self.origin else { return Ok(pairs) };
+        for (key, place) in &self.places {
+            let mut bytes = vec![0; (place.end - place.start) as usize];
+            source.read_at(place.start, &mut bytes).await?;
+            pairs.push((key.clone(), bytes));
+        }
+        Ok(pairs)
     }
 
     /// A non-negative integer; `None` when absent or of another kind.
@@ -170,11 +189,14 @@ impl Gguf {
 async fn read_metadata(header: &mut Header<'_>, n_pairs: usize) -> Result<Metadata> {
     let mut metadata = Metadata::default();
     for _ in 0..n_pairs {
+        let start = header.position;
         let key = header.string().await?;
         let kind = header.u32().await?;
         let value = header.value(kind).await?;
+        metadata.places.push((key.clone(), start..header.position));
         metadata.values.insert(key, value);
     }
+    metadata.origin = Some(header.source.clone());
     Ok(metadata)
 }
 
@@ -218,14 +240,14 @@ impl RawTensor {
 
 /// Buffered, bounds-checked reader of the header.
 struct Header<'a> {
-    source: &'a ByteSource,
+    source: &'a Arc<ByteSource>,
     position: u64,
     window: Vec<u8>,
     window_start: u64,
 }
 
 impl<'a> Header<'a> {
-    fn new(source: &'a ByteSource) -> Self {
+    fn new(source: &'a Arc<ByteSource>) -> Self {
         Self { source, position: 0, window: Vec::new(), window_start: 0 }
     }
 

@@ -2,6 +2,7 @@
 
 pub mod block;
 pub mod gguf;
+pub mod gguf_writer;
 pub mod pack;
 pub mod safetensors;
 pub mod source;

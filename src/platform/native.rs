@@ -1,6 +1,12 @@
-//! Native: files read at an offset, and the system's monotonic clock.
+//! Native: files read at an offset or written whole, and the system's monotonic clock.
 
-use std::{fs::File, io, path::Path, sync::OnceLock, time::Instant};
+use std::{
+    fs::File,
+    io,
+    path::{Path, PathBuf},
+    sync::OnceLock,
+    time::Instant,
+};
 
 /// `enable` lines that a shader needs here. wgpu's naga takes subgroup operations without one.
 pub const ENABLE_SUBGROUPS: &str = "";
@@ -48,12 +54,62 @@ impl PlatformFile {
     }
 }
 
-/// Makes `link` a symbolic link to the file at `target`, a path relative to the link's own folder.
-pub fn symlink(target: &Path, link: &Path) -> io::Result<()> {
-    #[cfg(unix)]
-    return std::os::unix::fs::symlink(target, link);
-    #[cfg(windows)]
-    return std::os::windows::fs::symlink_file(target, link);
+/// A file that has its name only once it is complete. Until then it has another one in the same folder, and dropping it
+/// removes it.
+#[derive(Debug)]
+pub struct PartialFile {
+    file: tempfile::NamedTempFile,
+    path: PathBuf,
+}
+
+impl PartialFile {
+    /// Opens a file that is to become `path`. Errors: those of the operating system.
+    pub fn create(path: &Path) -> io::Result<Self> {
+        let name = path.file_name().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "not a file's name"))?;
+        let mut prefix = std::ffi::OsString::from(".");
+        prefix.push(name);
+        prefix.push(".");
+        let mut builder = tempfile::Builder::new();
+        builder.prefix(&prefix).suffix(".partial");
+        #[cfg(unix)]
+        {
+            // What the user's mask leaves of it, as for any new file; a temporary one would be for its owner alone.
+            let permissions = std::os::unix::fs::PermissionsExt::from_mode(0o666);
+            builder.permissions(permissions);
+        }
+        Ok(Self { file: builder.tempfile_in(folder_of(path))?, path: path.into() })
+    }
+
+    /// Waits until every byte is on the disk, then gives the file its name; `replace` says whether another file of that
+    /// name may go.
+    ///
+    /// Errors: those of the operating system; nothing is left behind then.
+    pub fn finish(self, replace: bool) -> io::Result<()> {
+        self.file.as_file().sync_all()?;
+        if replace {
+            self.file.persist(&self.path)?;
+        } else {
+            self.file.persist_noclobber(&self.path)?;
+        }
+        // The name is on the disk once the folder is.
+        #[cfg(unix)]
+        File::open(folder_of(&self.path))?.sync_all()?;
+        Ok(())
+    }
+}
+
+impl io::Write for PartialFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// Bytes of memory that the system could still give, where it tells (Linux).
