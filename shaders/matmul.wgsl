@@ -9,15 +9,6 @@ const SIZE = 8u * TILES;
 @group(0) @binding(2) var<storage, read> x: array<vec4<f32>>;      // (tokens, n_blocks * 32), padded with zeros
 @group(0) @binding(3) var<storage, read_write> y: array<f32>;      // (tokens, y_stride)
 
-// Four tokens' products with four columns of four rows.
-fn products(w: mat4x4<f32>, a: vec4<f32>, b: vec4<f32>, c: vec4<f32>, d: vec4<f32>) -> mat4x4<f32> {
-    return mat4x4<f32>(a * w, b * w, c * w, d * w);
-}
-
-fn sum_of(a: XBlock) -> f32 {
-    return dot(a.q0 + a.q1 + a.q2 + a.q3 + a.q4 + a.q5 + a.q6 + a.q7, vec4<f32>(1.0));
-}
-
 @compute @workgroup_size(SIZE)
 fn main(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) group: vec3<u32>) {
     let n_tiles = (params.n_rows + 31u) / 32u;
@@ -39,20 +30,7 @@ fn main(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) group
         let b = x_load(x1 + block * 8u, row_lane);
         let c = x_load(x2 + block * 8u, row_lane);
         let d = x_load(x3 + block * 8u, row_lane);
-        var dots = products(weight_quad(w, 0u), a.q0, b.q0, c.q0, d.q0);
-        dots += products(weight_quad(w, 1u), a.q1, b.q1, c.q1, d.q1);
-        dots += products(weight_quad(w, 2u), a.q2, b.q2, c.q2, d.q2);
-        dots += products(weight_quad(w, 3u), a.q3, b.q3, c.q3, d.q3);
-        dots += products(weight_quad(w, 4u), a.q4, b.q4, c.q4, d.q4);
-        dots += products(weight_quad(w, 5u), a.q5, b.q5, c.q5, d.q5);
-        dots += products(weight_quad(w, 6u), a.q6, b.q6, c.q6, d.q6);
-        dots += products(weight_quad(w, 7u), a.q7, b.q7, c.q7, d.q7);
-        let scale = weight_scale(w);
-        sums += mat4x4<f32>(dots[0] * scale, dots[1] * scale, dots[2] * scale, dots[3] * scale);
-        if WEIGHT_HAS_MIN {
-            let low = weight_min(w);
-            sums += mat4x4<f32>(low * sum_of(a), low * sum_of(b), low * sum_of(c), low * sum_of(d));
-        }
+        sums += products_four(w, a, b, c, d);
     }
     let row = tile * 32u + row_lane * 4u;
     for (var t = 0u; t < 4u; t++) {

@@ -23,18 +23,7 @@ fn main(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) group
         let block = min(i + split, params.n_blocks - 1u);
         let a = x_load(block * 8u, row_lane);
         let w = weight_load(first_block + block, row_lane);
-        var dots = a.q0 * weight_quad(w, 0u);
-        dots += a.q1 * weight_quad(w, 1u);
-        dots += a.q2 * weight_quad(w, 2u);
-        dots += a.q3 * weight_quad(w, 3u);
-        dots += a.q4 * weight_quad(w, 4u);
-        dots += a.q5 * weight_quad(w, 5u);
-        dots += a.q6 * weight_quad(w, 6u);
-        dots += a.q7 * weight_quad(w, 7u);
-        dots *= weight_scale(w);
-        if WEIGHT_HAS_MIN {
-            dots += weight_min(w) * dot(a.q0 + a.q1 + a.q2 + a.q3 + a.q4 + a.q5 + a.q6 + a.q7, vec4<f32>(1.0));
-        }
+        let dots = products_one(w, a);
         sum += select(vec4<f32>(0.0), dots, i + split < params.n_blocks);
     }
     if K_SPLIT > 1u {

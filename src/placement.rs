@@ -29,8 +29,8 @@ pub struct Part<T> {
 pub struct Placement {
     /// Indexed by [`WeightSlot`].
     pub matrices: Vec<PackedMatrix>,
-    /// Norm weights, (n); indexed by `Content::Vector`.
-    pub vectors: Vec<TensorInfo>,
+    /// Norm weights and biases, (n), each put together from its tensors in order; indexed by `Content::Vector`.
+    pub vectors: Vec<Vec<TensorInfo>>,
 }
 
 /// Rows that become one packed matrix, bound as one.
@@ -64,13 +64,24 @@ impl Placement {
     /// Bytes of all weights on the device.
     pub fn bytes(&self) -> u64 {
         let matrices: u64 = self.matrices.iter().map(|m| m.plane_bytes().iter().sum::<u64>()).sum();
-        matrices + self.vectors.iter().map(|v| 4 * v.n_weights() as u64).sum::<u64>()
+        matrices + self.vectors.iter().map(|v| 4 * v.iter().map(|t| t.n_weights() as u64).sum::<u64>()).sum::<u64>()
     }
 
-    /// Adds a vector; returns its index in `vectors`.
-    pub fn vector(&mut self, tensor: &TensorInfo) -> WeightSlot {
-        self.vectors.push(tensor.clone());
+    /// Adds a vector, the concatenation of `tensors`; returns its index in `vectors`.
+    pub fn vector(&mut self, tensors: &[TensorInfo]) -> WeightSlot {
+        self.vectors.push(tensors.to_vec());
         WeightSlot(self.vectors.len() - 1)
+    }
+
+    /// The numbers of vector `index`.
+    ///
+    /// Errors: those of the file.
+    pub async fn read_vector(&self, index: usize) -> Result<Vec<f32>> {
+        let mut all = Vec::new();
+        for tensor in &self.vectors[index] {
+            all.extend(tensor.read_f32().await?);
+        }
+        Ok(all)
     }
 
     /// Adds a matrix, merged and split as needed.

@@ -28,8 +28,8 @@ impl Cpu {
             Ok(())
         })
         .await?;
-        for vector in &placement.vectors {
-            cpu.vectors.push(vector.read_f32().await?);
+        for index in 0..placement.vectors.len() {
+            cpu.vectors.push(placement.read_vector(index).await?);
         }
         Ok(cpu)
     }

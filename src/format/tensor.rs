@@ -37,6 +37,14 @@ impl TensorInfo {
         self.n_weights() as u64 / self.format.block_len() as u64 * self.format.block_bytes() as u64
     }
 
+    /// Rows `first_row .. first_row + n_rows` as a tensor of its own; earlier dimensions count as rows.
+    pub fn rows(&self, first_row: usize, n_rows: usize) -> Self {
+        let columns = self.columns();
+        assert!((first_row + n_rows) * columns <= self.n_weights(), "rows of `{}`", self.name);
+        let offset = self.offset + first_row as u64 * self.row_bytes() as u64;
+        Self { shape: vec![n_rows, columns], offset, ..self.clone() }
+    }
+
     /// Reads the bytes of `n_rows` rows from `first_row` into `out`, replacing its content.
     pub async fn read_rows(&self, first_row: usize, n_rows: usize, out: &mut Vec<u8>) -> Result<()> {
         out.resize(n_rows * self.row_bytes(), 0);

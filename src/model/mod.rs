@@ -1,12 +1,13 @@
 //! What each architecture is: its configuration, its tensors, and the dispatches that run it. Knows no device.
 
 pub mod config;
+mod gguf_config;
 mod hugging_face;
 pub mod synthetic;
 pub mod transformer;
 pub mod weights;
 
-pub use config::{Architecture, Config, Rope};
+pub use config::{Architecture, Biases, Config, Experts, LongRope, NormKind, Rope, Routing};
 pub use transformer::{Phase, RecordOptions, record};
 pub use weights::Weights;
 

@@ -1,41 +1,75 @@
 //! Every weight of a model by its role, whether it is still in a file ([`TensorInfo`]) or on a device.
 
-use super::config::Config;
+use super::config::{Architecture, Biases, Config, Experts, NormKind};
 use crate::{
     error::{Error, Result},
     format::{TensorInfo, WeightFormat},
-    placement::{Matrix, Part, Placement},
+    placement::{ExpertStack, Matrix, Part, Placement},
     plan::WeightSlot,
 };
 use std::collections::{HashMap, HashSet};
 
-/// The weights of a transformer. `T` is what one tensor is: a description of bytes, or a place on the device.
+/// The weights of a transformer. `T` is what one tensor is: a description of bytes, or a place on the device; `V` is
+/// what a vector is, which may come from several tensors.
 #[derive(Debug, Clone)]
-pub struct Weights<T> {
+pub struct Weights<T, V = Vec<T>> {
     /// (n_vocab, n_embd)
     pub token_embd: Matrix<T>,
-    pub layers: Vec<Layer<T>>,
+    pub layers: Vec<Layer<T, V>>,
     /// (n_embd)
-    pub output_norm: T,
+    pub output_norm: Norm<V>,
     /// (n_vocab, n_embd); the embedding matrix itself where the two are tied.
-    pub output: Matrix<T>,
+    pub output: Linear<T, V>,
 }
 
 /// The weights of one block.
 #[derive(Debug, Clone)]
-pub struct Layer<T> {
+pub struct Layer<T, V> {
     /// (n_embd)
-    pub attn_norm: T,
+    pub attn_norm: Norm<V>,
     /// (n_heads * head_dim + 2 * n_kv_heads * head_dim, n_embd): queries, keys, values
-    pub attn_qkv: Matrix<T>,
+    pub attn_qkv: Linear<T, V>,
+    /// (head_dim) each: norms on the heads of queries and keys
+    pub attn_q_k_norms: Option<[V; 2]>,
     /// (n_embd, n_heads * head_dim)
-    pub attn_output: Matrix<T>,
+    pub attn_output: Linear<T, V>,
     /// (n_embd)
-    pub ffn_norm: T,
-    /// (2 * n_ff, n_embd): gate, then up
-    pub ffn_gate_up: Matrix<T>,
-    /// (n_embd, n_ff)
-    pub ffn_down: Matrix<T>,
+    pub ffn_norm: Norm<V>,
+    pub ffn: FeedForward<T>,
+}
+
+/// The second half of a block.
+#[derive(Debug, Clone)]
+pub enum FeedForward<T> {
+    Dense {
+        /// (2 * n_ff, n_embd): gate, then up
+        gate_up: Matrix<T>,
+        /// (n_embd, n_ff)
+        down: Matrix<T>,
+    },
+    Experts {
+        /// (n_experts, n_embd)
+        router: Matrix<T>,
+        /// (n_experts, 2 * n_ff, n_embd): gate, then up, for each expert
+        gate_up: ExpertStack<T>,
+        /// (n_experts, n_embd, n_ff)
+        down: ExpertStack<T>,
+    },
+}
+
+/// A matrix and what is added to its product.
+#[derive(Debug, Clone)]
+pub struct Linear<T, V> {
+    pub weight: Matrix<T>,
+    /// (rows)
+    pub bias: Option<V>,
+}
+
+/// The weight of a norm, and the bias of a LayerNorm.
+#[derive(Debug, Clone)]
+pub struct Norm<V> {
+    pub weight: V,
+    pub bias: Option<V>,
 }
 
 impl Weights<TensorInfo> {
@@ -44,38 +78,26 @@ impl Weights<TensorInfo> {
     /// Errors: [`Error::MissingTensor`], [`Error::Shape`]; [`Error::Unsupported`] for a tensor that this architecture
     /// has no use for, since ignoring it would give wrong text.
     pub fn locate(config: &Config, tensors: &[TensorInfo]) -> Result<Self> {
+        let factors = ["rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight"];
         let mut table = Table {
             tensors: tensors.iter().map(|t| (t.name.as_str(), t)).collect(),
-            used: HashSet::from(["rope_freqs.weight".to_string()]),
+            used: factors.map(String::from).into(),
         };
-        let (n_embd, n_ff) = (config.n_embd, config.n_ff);
-        let token_embd = table.matrix("token_embd", &[("token_embd", config.n_vocab)], n_embd)?;
-        let output = match config.tied {
+        let token_embd = table.matrix("token_embd", &[("token_embd", config.n_vocab)], config.n_embd)?;
+        let weight = match config.tied {
             true => {
                 table.used.insert("output.weight".into());
                 token_embd.clone()
             }
-            false => table.matrix("output", &[("output", config.n_vocab)], n_embd)?,
+            false => table.matrix("output", &[("output", config.n_vocab)], config.n_embd)?,
         };
+        let bias = table.bias(config.biases.output, &[("output".into(), config.n_vocab)])?;
+        let output = Linear { weight, bias };
         let mut layers = Vec::with_capacity(config.n_layers.min(tensors.len()));
         for layer_index in 0..config.n_layers {
-            let name = |part: &str| format!("blk.{layer_index}.{part}");
-            let q_k_v = [
-                (name("attn_q"), config.q_dim()),
-                (name("attn_k"), config.kv_dim()),
-                (name("attn_v"), config.kv_dim()),
-            ];
-            let gate_up = [(name("ffn_gate"), n_ff), (name("ffn_up"), n_ff)];
-            layers.push(Layer {
-                attn_norm: table.vector(&name("attn_norm"), n_embd)?,
-                attn_qkv: table.fused(&name("attn_qkv"), &name("attn_qkv"), &q_k_v, n_embd)?,
-                attn_output: table.matrix(&name("attn_output"), &[(&name("attn_output"), n_embd)], config.q_dim())?,
-                ffn_norm: table.vector(&name("ffn_norm"), n_embd)?,
-                ffn_gate_up: table.fused(&name("ffn_gate_up"), &name("ffn_up"), &gate_up, n_embd)?,
-                ffn_down: table.matrix(&name("ffn_down"), &[(&name("ffn_down"), n_embd)], n_ff)?,
-            });
+            layers.push(table.layer(config, layer_index)?);
         }
-        let output_norm = table.vector("output_norm", n_embd)?;
+        let output_norm = table.norm("output_norm", config)?;
         table.all_used(config)?;
         Ok(Self { token_embd, layers, output_norm, output })
     }
@@ -89,36 +111,62 @@ impl Weights<TensorInfo> {
         tied: bool,
         held: Option<WeightFormat>,
         max_binding: u64,
-    ) -> Result<(Placement, Weights<WeightSlot>)> {
-        let mut placement = Placement::default();
-        let token_embd = placement.matrix(&self.token_embd, held, max_binding)?;
-        let mut layers = Vec::with_capacity(self.layers.len());
-        for layer in &self.layers {
-            let mut place = |matrix| placement.matrix(matrix, held, max_binding);
-            let (attn_qkv, attn_output) = (place(&layer.attn_qkv)?, place(&layer.attn_output)?);
-            let (ffn_gate_up, ffn_down) = (place(&layer.ffn_gate_up)?, place(&layer.ffn_down)?);
-            let attn_norm = placement.vector(&layer.attn_norm);
-            let ffn_norm = placement.vector(&layer.ffn_norm);
-            layers.push(Layer { attn_norm, attn_qkv, attn_output, ffn_norm, ffn_gate_up, ffn_down });
-        }
+    ) -> Result<(Placement, Weights<WeightSlot, WeightSlot>)> {
+        let mut placer = Placer { placement: Placement::default(), held, max_binding };
+        let token_embd = placer.matrix(&self.token_embd)?;
+        let layers = self.layers.iter().map(|layer| placer.layer(layer)).collect::<Result<_>>()?;
         let output = match tied {
-            true => token_embd.clone(),
-            false => placement.matrix(&self.output, held, max_binding)?,
+            true => Linear { weight: token_embd.clone(), bias: placer.vector(self.output.bias.as_ref()) },
+            false => placer.linear(&self.output)?,
         };
-        let output_norm = placement.vector(&self.output_norm);
-        Ok((placement, Weights { token_embd, layers, output_norm, output }))
+        let output_norm = placer.norm(&self.output_norm);
+        Ok((placer.placement, Weights { token_embd, layers, output_norm, output }))
     }
 }
 
-impl<T> Weights<T> {
-    /// Every matrix once: the embedding first, layer by layer, the output matrix last unless it is tied.
-    pub fn matrices(&self, tied: bool) -> Vec<&Matrix<T>> {
-        let mut all = vec![&self.token_embd];
-        for layer in &self.layers {
-            all.extend([&layer.attn_qkv, &layer.attn_output, &layer.ffn_gate_up, &layer.ffn_down]);
-        }
-        all.extend((!tied).then_some(&self.output));
-        all
+/// Gives each weight its place.
+struct Placer {
+    placement: Placement,
+    held: Option<WeightFormat>,
+    max_binding: u64,
+}
+
+impl Placer {
+    fn layer(&mut self, layer: &Layer<TensorInfo, Vec<TensorInfo>>) -> Result<Layer<WeightSlot, WeightSlot>> {
+        Ok(Layer {
+            attn_norm: self.norm(&layer.attn_norm),
+            attn_qkv: self.linear(&layer.attn_qkv)?,
+            attn_q_k_norms: layer.attn_q_k_norms.as_ref().map(|norms| [0, 1].map(|i| self.placement.vector(&norms[i]))),
+            attn_output: self.linear(&layer.attn_output)?,
+            ffn_norm: self.norm(&layer.ffn_norm),
+            ffn: match &layer.ffn {
+                FeedForward::Dense { gate_up, down } => {
+                    FeedForward::Dense { gate_up: self.matrix(gate_up)?, down: self.matrix(down)? }
+                }
+                FeedForward::Experts { router, gate_up, down } => FeedForward::Experts {
+                    // A router is small, and its choices are discrete: it is never rounded.
+                    router: self.placement.matrix(router, Some(WeightFormat::F32), self.max_binding)?,
+                    gate_up: self.placement.experts(gate_up, self.held, self.max_binding)?,
+                    down: self.placement.experts(down, self.held, self.max_binding)?,
+                },
+            },
+        })
+    }
+
+    fn matrix(&mut self, matrix: &Matrix<TensorInfo>) -> Result<Matrix<WeightSlot>> {
+        self.placement.matrix(matrix, self.held, self.max_binding)
+    }
+
+    fn linear(&mut self, linear: &Linear<TensorInfo, Vec<TensorInfo>>) -> Result<Linear<WeightSlot, WeightSlot>> {
+        Ok(Linear { weight: self.matrix(&linear.weight)?, bias: self.vector(linear.bias.as_ref()) })
+    }
+
+    fn norm(&mut self, norm: &Norm<Vec<TensorInfo>>) -> Norm<WeightSlot> {
+        Norm { weight: self.placement.vector(&norm.weight), bias: self.vector(norm.bias.as_ref()) }
+    }
+
+    fn vector(&mut self, vector: Option<&Vec<TensorInfo>>) -> Option<WeightSlot> {
+        vector.map(|vector| self.placement.vector(vector))
     }
 }
 
@@ -129,9 +177,97 @@ struct Table<'a> {
 }
 
 impl Table<'_> {
-    /// `{name}.weight` with exactly this shape.
-    fn tensor(&mut self, name: &str, shape: &[usize]) -> Result<TensorInfo> {
-        let name = format!("{name}.weight");
+    fn layer(&mut self, config: &Config, layer_index: usize) -> Result<Layer<TensorInfo, Vec<TensorInfo>>> {
+        let name = |part: &str| format!("blk.{layer_index}.{part}");
+        let (n_embd, Biases { attn_qkv, attn_output, .. }) = (config.n_embd, config.biases);
+        let q_k_v = [
+            (name("attn_q"), config.q_dim()),
+            (name("attn_k"), config.kv_dim()),
+            (name("attn_v"), config.kv_dim()),
+        ];
+        let head_norm = |table: &mut Self, part| Ok(vec![table.tensor(&name(part), "weight", &[config.head_dim])?]);
+        let out = [(name("attn_output"), n_embd)];
+        Ok(Layer {
+            attn_norm: self.norm(&name("attn_norm"), config)?,
+            attn_qkv: Linear {
+                weight: self.fused(&name("attn_qkv"), &name("attn_qkv"), &q_k_v, n_embd)?,
+                bias: match self.tensors.contains_key(name("attn_qkv.bias").as_str()) {
+                    true => self.bias(attn_qkv, &[(name("attn_qkv"), config.q_dim() + 2 * config.kv_dim())])?,
+                    false => self.bias(attn_qkv, &q_k_v)?,
+                },
+            },
+            attn_q_k_norms: match config.architecture {
+                Architecture::Qwen3 => Some([head_norm(self, "attn_q_norm")?, head_norm(self, "attn_k_norm")?]),
+                _ => None,
+            },
+            attn_output: Linear {
+                weight: self.matrix(&name("attn_output"), &out, config.q_dim())?,
+                bias: self.bias(attn_output, &out)?,
+            },
+            ffn_norm: self.norm(&name("ffn_norm"), config)?,
+            ffn: match config.experts {
+                Some(experts) => self.experts(config, experts, layer_index)?,
+                None => self.dense(config, layer_index)?,
+            },
+        })
+    }
+
+    fn dense(&mut self, config: &Config, layer_index: usize) -> Result<FeedForward<TensorInfo>> {
+        let name = |part: &str| format!("blk.{layer_index}.{part}");
+        let gate_up = [(name("ffn_gate"), config.n_ff), (name("ffn_up"), config.n_ff)];
+        let (gate_up, down) = (
+            self.fused(&name("ffn_gate_up"), &name("ffn_up"), &gate_up, config.n_embd)?,
+            self.matrix(&name("ffn_down"), &[(name("ffn_down"), config.n_embd)], config.n_ff)?,
+        );
+        Ok(FeedForward::Dense { gate_up, down })
+    }
+
+    fn experts(&mut self, config: &Config, experts: Experts, layer_index: usize) -> Result<FeedForward<TensorInfo>> {
+        let name = |part: &str| format!("blk.{layer_index}.{part}");
+        let (n_embd, n_ff) = (config.n_embd, config.n_ff);
+        let router = self.matrix(&name("ffn_gate_inp"), &[(name("ffn_gate_inp"), experts.n)], n_embd)?;
+        let gate = self.expert_tensors(&name("ffn_gate"), experts.n, n_ff, n_embd)?;
+        let up = self.expert_tensors(&name("ffn_up"), experts.n, n_ff, n_embd)?;
+        let down = self.expert_tensors(&name("ffn_down"), experts.n, n_embd, n_ff)?;
+        let gate_up = gate.into_iter().zip(up).map(|(gate, up)| vec![gate, up]).collect();
+        let stack = |part: &str, experts: Vec<Vec<TensorInfo>>, rows, columns| {
+            ExpertStack::of_tensors(&name(part), experts, rows, columns)
+        };
+        let gate_up = stack("ffn_gate_up_exps", gate_up, 2 * n_ff, n_embd)?;
+        let down = stack("ffn_down_exps", down.into_iter().map(|down| vec![down]).collect(), n_embd, n_ff)?;
+        Ok(FeedForward::Experts { router, gate_up, down })
+    }
+
+    /// One matrix for each expert: slices of `{name}_exps.weight`, or tensors `{name}.E.weight`.
+    fn expert_tensors(&mut self, name: &str, n: usize, rows: usize, columns: usize) -> Result<Vec<TensorInfo>> {
+        if self.tensors.contains_key(format!("{name}_exps.weight").as_str()) {
+            let stack = self.tensor(&format!("{name}_exps"), "weight", &[n, rows, columns])?;
+            return Ok((0..n).map(|expert| stack.rows(expert * rows, rows)).collect());
+        }
+        (0..n).map(|expert| self.tensor(&format!("{name}.{expert}"), "weight", &[rows, columns])).collect()
+    }
+
+    fn norm(&mut self, name: &str, config: &Config) -> Result<Norm<Vec<TensorInfo>>> {
+        let shape = [config.n_embd];
+        let weight = vec![self.tensor(name, "weight", &shape)?];
+        let bias = match config.norm {
+            NormKind::Rms => None,
+            NormKind::Layer => Some(vec![self.tensor(name, "bias", &shape)?]),
+        };
+        Ok(Norm { weight, bias })
+    }
+
+    /// The biases of tensors that are stacked into one matrix, where the configuration has them.
+    fn bias(&mut self, wanted: bool, of: &[(String, usize)]) -> Result<Option<Vec<TensorInfo>>> {
+        match wanted {
+            true => of.iter().map(|(name, rows)| self.tensor(name, "bias", &[*rows])).collect::<Result<_>>().map(Some),
+            false => Ok(None),
+        }
+    }
+
+    /// `{name}.{kind}` with exactly this shape.
+    fn tensor(&mut self, name: &str, kind: &str, shape: &[usize]) -> Result<TensorInfo> {
+        let name = format!("{name}.{kind}");
         let Some(&tensor) = self.tensors.get(name.as_str()) else { return Err(Error::MissingTensor { name }) };
         if tensor.shape != shape {
             return Err(Error::Shape { name, expected: shape.to_vec(), found: tensor.shape.clone() });
@@ -140,16 +276,12 @@ impl Table<'_> {
         Ok(tensor.clone())
     }
 
-    fn vector(&mut self, name: &str, n: usize) -> Result<TensorInfo> {
-        self.tensor(name, &[n])
-    }
-
     /// A matrix called `name`, stacked from `(tensor, rows)`.
     fn matrix<N: AsRef<str>>(&mut self, name: &str, from: &[(N, usize)], columns: usize) -> Result<Matrix<TensorInfo>> {
         let mut parts = Vec::new();
         let mut first_row = 0;
         for (tensor, rows) in from {
-            let tensor = self.tensor(tensor.as_ref(), &[*rows, columns])?;
+            let tensor = self.tensor(tensor.as_ref(), "weight", &[*rows, columns])?;
             parts.push(Part { first_row, rows: *rows, format: tensor.format, tensor });
             first_row += rows;
         }
@@ -185,7 +317,7 @@ impl Table<'_> {
             None => Ok(()),
             Some(name) => Err(Error::Unsupported {
                 what: format!("tensor `{name}` in a model of architecture {}", config.architecture.name()),
-                supported: "the weights of Llama and Phi-3 without biases or adapters".into(),
+                supported: "the weights that this architecture is known to have; no adapters".into(),
             }),
         }
     }

@@ -71,9 +71,9 @@ impl Gpu {
         })
         .await?;
         let mut vectors = Vec::with_capacity(placement.vectors.len());
-        for vector in &placement.vectors {
-            let values = vector.read_f32().await?;
-            let buffer = self.storage(&vector.name, 4 * values.len() as u64);
+        for (index, tensors) in placement.vectors.iter().enumerate() {
+            let values = placement.read_vector(index).await?;
+            let buffer = self.storage(&tensors[0].name, 4 * values.len() as u64);
             self.queue.write_buffer(&buffer, 0, bytemuck::cast_slice(&values));
             vectors.push(buffer);
         }
