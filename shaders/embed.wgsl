@@ -3,7 +3,7 @@
 struct Params { dim: u32, stride: u32, first_row: u32, n_rows: u32 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-// n_tokens, position of the first token, two spare words, then the token ids.
+// n_tokens, position of the first token, row of the rope table for position 0, a spare word, then the token ids.
 @group(0) @binding(1) var<storage, read> step: array<u32>;
 @group(0) @binding(2) var<storage, read_write> x: array<f32>; // (tokens, stride)
 

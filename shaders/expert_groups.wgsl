@@ -2,20 +2,19 @@
 // where a missing assignment, and the expert of a group that is not needed, is NOBODY. Assignment t * n_used + i is the
 // i-th expert of token t.
 // One workgroup: a lane counts and lists the assignments of every 64th expert.
-struct Params { n_experts: u32, n_used: u32 }
+struct Params { n_experts: u32, n_used: u32, n_groups: u32 }
 
 const NOBODY = 0xffffffffu;
 const MAX_EXPERTS = 256u;
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> step: array<u32>;             // n_tokens, ...
 @group(0) @binding(2) var<storage, read> ids: array<u32>;              // (tokens, n_used), NOBODY for none
-@group(0) @binding(3) var<storage, read_write> groups: array<u32>;     // (tokens * n_used / 4 + n_experts, 5)
+@group(0) @binding(3) var<storage, read_write> groups: array<u32>;     // (n_groups, 5)
 var<workgroup> needed: array<u32, MAX_EXPERTS>;
 
 @compute @workgroup_size(64)
 fn main(@builtin(local_invocation_index) lane: u32) {
     let n_assignments = step[0] * params.n_used;
-    let n_groups = (n_assignments + 3u) / 4u + params.n_experts;
     for (var e = lane; e < params.n_experts; e += 64u) {
         var n = 0u;
         for (var a = 0u; a < n_assignments; a++) { n += select(0u, 1u, ids[a] == e); }
@@ -38,5 +37,5 @@ fn main(@builtin(local_invocation_index) lane: u32) {
         }
         for (; n % 4u != 0u; n++) { groups[(first + n / 4u) * 5u + 1u + n % 4u] = NOBODY; }
     }
-    for (var g = total + lane; g < n_groups; g += 64u) { groups[g * 5u] = NOBODY; }
+    for (var g = total + lane; g < params.n_groups; g += 64u) { groups[g * 5u] = NOBODY; }
 }

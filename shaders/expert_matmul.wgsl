@@ -32,14 +32,14 @@ fn main(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) group
     let first_block = (expert * n_tiles + min(tile, n_tiles - 1u)) * params.n_blocks;
     let rows = vec4<u32>(groups[entry + 1u], groups[entry + 2u], groups[entry + 3u], groups[entry + 4u]);
     // The first of four is always somebody; where another is missing, its row is read in its place and dropped.
-    let from = select(rows, rows.xxxx, rows == vec4<u32>(NOBODY)) / params.per_x * (params.n_blocks * 8u);
+    let first_x = select(rows, rows.xxxx, rows == vec4<u32>(NOBODY)) / params.per_x * (params.n_blocks * 8u);
     var sums = mat4x4<f32>();
     for (var block = 0u; block < params.n_blocks; block++) {
         let w = weight_load(first_block + block, row_lane);
-        let a = x_load(from.x + block * 8u, row_lane);
-        let b = x_load(from.y + block * 8u, row_lane);
-        let c = x_load(from.z + block * 8u, row_lane);
-        let d = x_load(from.w + block * 8u, row_lane);
+        let a = x_load(first_x.x + block * 8u, row_lane);
+        let b = x_load(first_x.y + block * 8u, row_lane);
+        let c = x_load(first_x.z + block * 8u, row_lane);
+        let d = x_load(first_x.w + block * 8u, row_lane);
         sums += products_four(w, a, b, c, d);
     }
     let row = params.y_first + tile * 32u + row_lane * 4u;

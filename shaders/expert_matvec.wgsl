@@ -8,6 +8,7 @@ struct Params {
     n_experts: u32,
     y_first: u32,
     y_stride: u32,
+    n_used: u32, // what the grid's y counts
     shared_x: u32,
 }
 

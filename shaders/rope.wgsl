@@ -13,9 +13,9 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> step: array<u32>;                  // n_tokens, position, ...
+@group(0) @binding(1) var<storage, read> step: array<u32>;                  // n_tokens, position, first row of angles, ...
 @group(0) @binding(2) var<storage, read> qkv: array<f32>;                   // (tokens, qkv_stride)
-@group(0) @binding(3) var<storage, read> angles: array<vec2<f32>>;          // (position, rope_dim / 2): cos, sin
+@group(0) @binding(3) var<storage, read> angles: array<vec2<f32>>;          // (row, rope_dim / 2): cos, sin
 @group(0) @binding(4) var<storage, read_write> q: array<vec4<f32>>;         // (tokens, n_heads, head_dim)
 @group(0) @binding(5) var<storage, read_write> k_cache: array<CacheQuad>;   // (n_kv_heads, capacity, head_dim)
 @group(0) @binding(6) var<storage, read_write> v_cache: array<CacheQuad>;   // (n_kv_heads, capacity, head_dim)
@@ -30,7 +30,7 @@ fn rotated(head: u32, d: u32, position: u32) -> f32 {
     let pair = select(d % half, d / 2u, interleaved);
     let distance = select(half, 1u, interleaved);
     let other = qkv[head + select(d + distance, d - distance, second)];
-    let angle = angles[position * half + pair];
+    let angle = angles[(step[2] + position) * half + pair];
     return own * angle.x + select(-other, other, second) * angle.y;
 }
 

@@ -24,6 +24,52 @@ pub struct Part<T> {
     pub tensor: T,
 }
 
+/// Matrices of one shape, one for each expert.
+#[derive(Debug, Clone)]
+pub struct ExpertStack<T> {
+    pub name: String,
+    pub n_experts: usize,
+    /// Rows of one expert's matrix, a multiple of the tile's.
+    pub rows: usize,
+    pub columns: usize,
+    pub parts: Vec<ExpertPart<T>>,
+}
+
+/// The same rows of consecutive experts, stored together, expert by expert.
+#[derive(Debug, Clone)]
+pub struct ExpertPart<T> {
+    pub first_expert: usize,
+    pub n_experts: usize,
+    /// Within an expert's matrix.
+    pub first_row: usize,
+    pub rows: usize,
+    pub format: WeightFormat,
+    pub tensor: T,
+}
+
+impl ExpertStack<TensorInfo> {
+    /// A stack whose experts' matrices are each stacked from tensors, all experts' in the same way.
+    ///
+    /// Errors: [`Error::Unsupported`] when experts differ in format.
+    pub fn of_tensors(name: &str, experts: Vec<Vec<TensorInfo>>, rows: usize, columns: usize) -> Result<Self> {
+        let (n_experts, mut parts) = (experts.len(), Vec::new());
+        let formats: Vec<_> = experts[0].iter().map(|tensor| tensor.format).collect();
+        for (first_expert, tensors) in experts.into_iter().enumerate() {
+            let mut first_row = 0;
+            for (tensor, format) in tensors.into_iter().zip(&formats) {
+                if tensor.format != *format {
+                    let what = format!("`{}` in {}, other experts in {format}", tensor.name, tensor.format);
+                    return Err(Error::Unsupported { what, supported: "experts of one format".into() });
+                }
+                let rows = tensor.shape[0];
+                parts.push(ExpertPart { first_expert, n_experts: 1, first_row, rows, format: *format, tensor });
+                first_row += rows;
+            }
+        }
+        Ok(Self { name: name.into(), n_experts, rows, columns, parts })
+    }
+}
+
 /// Everything that has to be uploaded, in upload order.
 #[derive(Debug, Default)]
 pub struct Placement {
@@ -99,12 +145,7 @@ impl Placement {
             let tile_bytes = pack::packed_bytes(format, 1, matrix.columns);
             let max_rows = (max_binding / tile_bytes) as usize * pack::TILE_ROWS;
             if max_rows == 0 {
-                return Err(Error::TooLarge {
-                    what: format!("{} rows of `{}` in one binding", pack::TILE_ROWS, matrix.name),
-                    needed: tile_bytes,
-                    limit: max_binding,
-                    hint: "choose a smaller weight format with --weights".into(),
-                });
+                return Err(too_large(&matrix.name, tile_bytes, max_binding));
             }
             let mut first_row = 0;
             while first_row < part.rows {
@@ -128,6 +169,65 @@ impl Placement {
         Ok(Matrix { name: matrix.name.clone(), rows: matrix.rows, columns: matrix.columns, parts })
     }
 
+    /// Adds the matrices of a layer's experts: as many experts as can be bound together make one packed matrix, and an
+    /// expert that alone is too large is split by rows.
+    ///
+    /// Errors: [`Error::TooLarge`] when not even one tile can be bound; [`Error::Unsupported`] for rows that fill no
+    /// whole tiles.
+    pub fn experts(
+        &mut self,
+        stack: &ExpertStack<TensorInfo>,
+        held: Option<WeightFormat>,
+        max_binding: u64,
+    ) -> Result<ExpertStack<WeightSlot>> {
+        let mut parts = Vec::new();
+        let of_expert = |expert: usize| stack.parts.iter().filter(move |part| part.first_expert == expert);
+        // The runs of rows that share a format, from the first expert; all are alike.
+        let mut runs: Vec<(usize, usize, WeightFormat)> = Vec::new();
+        for part in of_expert(0) {
+            let format = held.unwrap_or(part.format);
+            match runs.last_mut() {
+                Some((_, rows, last)) if *last == format => *rows += part.rows,
+                _ => runs.push((part.first_row, part.rows, format)),
+            }
+        }
+        for (run_first, run_rows, format) in runs {
+            let tile_bytes = pack::packed_bytes(format, 1, stack.columns);
+            let max_rows = (max_binding / tile_bytes) as usize * pack::TILE_ROWS;
+            if max_rows == 0 {
+                return Err(too_large(&stack.name, tile_bytes, max_binding));
+            }
+            if !run_rows.is_multiple_of(pack::TILE_ROWS) {
+                let what = format!("`{}` with {run_rows} rows of {format}", stack.name);
+                return Err(Error::Unsupported { what, supported: "experts' rows in multiples of 32".into() });
+            }
+            for first_row in (run_first..run_first + run_rows).step_by(max_rows) {
+                let rows = max_rows.min(run_first + run_rows - first_row);
+                let together = (max_rows / rows).min(stack.n_experts);
+                for first_expert in (0..stack.n_experts).step_by(together) {
+                    let n_experts = together.min(stack.n_experts - first_expert);
+                    let mut pieces = Vec::new();
+                    for part in (first_expert..first_expert + n_experts).flat_map(of_expert) {
+                        let from = first_row.max(part.first_row);
+                        let to = (first_row + rows).min(part.first_row + part.rows);
+                        if from < to {
+                            let first_row = from - part.first_row;
+                            pieces.push(Piece { tensor: part.tensor.clone(), first_row, rows: to - from });
+                        }
+                    }
+                    let label = format!("{} {first_expert}+{n_experts} from row {first_row}", stack.name);
+                    let rows_of_all = n_experts * rows;
+                    let columns = stack.columns;
+                    self.matrices.push(PackedMatrix { label, format, rows: rows_of_all, columns, pieces });
+                    let tensor = WeightSlot(self.matrices.len() - 1);
+                    parts.push(ExpertPart { first_expert, n_experts, first_row, rows, format, tensor });
+                }
+            }
+        }
+        let ExpertStack { name, n_experts, rows, columns, .. } = stack;
+        Ok(ExpertStack { name: name.clone(), n_experts: *n_experts, rows: *rows, columns: *columns, parts })
+    }
+
     fn open(&mut self, matrix: &Matrix<TensorInfo>, first_row: usize, format: WeightFormat) -> Part<WeightSlot> {
         let label = match first_row {
             0 => matrix.name.clone(),
@@ -136,5 +236,14 @@ impl Placement {
         let columns = matrix.columns;
         self.matrices.push(PackedMatrix { label, format, rows: 0, columns, pieces: Vec::new() });
         Part { first_row, rows: 0, format, tensor: WeightSlot(self.matrices.len() - 1) }
+    }
+}
+
+fn too_large(name: &str, needed: u64, limit: u64) -> Error {
+    Error::TooLarge {
+        what: format!("{} rows of `{name}` in one binding", pack::TILE_ROWS),
+        needed,
+        limit,
+        hint: "choose a smaller weight format with --weights".into(),
     }
 }

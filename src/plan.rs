@@ -28,7 +28,7 @@ pub enum Content {
     Activation,
     /// Keys or values that live from step to step.
     Cache,
-    /// Constants: norm weights, by index in the placement's list of vectors.
+    /// Constants: norm weights and biases, by index in the placement's list of vectors.
     Vector(usize),
     /// Constants: the cosines and sines of every position.
     Angles,
@@ -39,6 +39,12 @@ pub enum Content {
 pub enum Extent {
     Fixed(u32),
     PerTokens(u32),
+    /// Each takes `of` of the batch's assignments of a token to one of its `per_token` experts; `plus` more.
+    PerAssignments {
+        per_token: u32,
+        of: u32,
+        plus: u32,
+    },
 }
 
 impl Extent {
@@ -47,6 +53,7 @@ impl Extent {
         match self {
             Extent::Fixed(n) => n,
             Extent::PerTokens(per) => n_tokens.div_ceil(per),
+            Extent::PerAssignments { per_token, of, plus } => (n_tokens * per_token).div_ceil(of) + plus,
         }
     }
 }
@@ -116,7 +123,7 @@ impl Plan {
 }
 
 impl fmt::Display for Plan {
-    /// One line per dispatch: `001 layer0.attn_qkv  matvec q4_1 (attn_in) -> qkv  grid [3, 1]`.
+    /// One line per dispatch: `001 layer0.attn_qkv  matvec q4_1 (normed) -> qkv  grid [3, 1]`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names =
             |slots: &[Slot]| slots.iter().map(|slot| self.buffers[slot.0].name.as_str()).collect::<Vec<_>>().join(", ");
@@ -125,12 +132,14 @@ impl fmt::Display for Plan {
                 Extent::Fixed(n) => n.to_string(),
                 Extent::PerTokens(1) => "tokens".into(),
                 Extent::PerTokens(per) => format!("tokens/{per}"),
+                Extent::PerAssignments { per_token, of: 1, plus: 0 } => format!("tokens*{per_token}"),
+                Extent::PerAssignments { per_token, of, plus } => format!("tokens*{per_token}/{of}+{plus}"),
             });
             let format = d.variant.format.map_or("", |format| format.name());
             let (reads, writes) = (names(&d.reads), names(&d.writes));
             writeln!(
                 f,
-                "{i:03} {:<20} {:<9} {format:<5} ({reads}) -> {writes}  grid [{}]",
+                "{i:03} {:<22} {:<13} {format:<5} ({reads}) -> {writes}  grid [{}]",
                 d.label,
                 d.kernel.name,
                 grid.join(", ")

@@ -40,13 +40,22 @@ pub async fn check(gpu: &Gpu, kernel: &'static Kernel, variant: Variant) -> Resu
     Ok(outcomes)
 }
 
+/// A kernel by name, and the weight format it is needed for.
+pub type Needed = BTreeSet<(&'static str, Option<WeightFormat>)>;
+
+/// The kernels that `plans` run.
+pub fn needed<'a>(plans: impl IntoIterator<Item = &'a Plan>) -> Needed {
+    let dispatches = plans.into_iter().flat_map(|plan| &plan.dispatches);
+    dispatches.map(|dispatch| (dispatch.kernel.name, dispatch.variant.format)).collect()
+}
+
 /// Tries the kernels that a model needs, built as `gpu.tuning` says, at one small shape each; where one of them errs
 /// or does not build, the baseline takes the tuning's place.
 ///
 /// Errors: [`Error::Device`] when the baseline fails too.
-pub async fn settle(gpu: &mut Gpu, formats: &BTreeSet<WeightFormat>) -> Result<()> {
+pub async fn settle(gpu: &mut Gpu, needed: &Needed) -> Result<()> {
     loop {
-        let Some(what) = first_failure(gpu, formats).await else { return Ok(()) };
+        let Some(what) = first_failure(gpu, needed).await else { return Ok(()) };
         if gpu.tuning == Tuning::BASELINE {
             return Err(Error::Device { doing: "testing kernels".into(), what });
         }
@@ -55,9 +64,9 @@ pub async fn settle(gpu: &mut Gpu, formats: &BTreeSet<WeightFormat>) -> Result<(
     }
 }
 
-async fn first_failure(gpu: &Gpu, formats: &BTreeSet<WeightFormat>) -> Option<String> {
+async fn first_failure(gpu: &Gpu, needed: &Needed) -> Option<String> {
     for kernel in ALL {
-        let held = |variant: &Variant| variant.format.is_none_or(|format| formats.contains(&format));
+        let held = |variant: &Variant| needed.contains(&(kernel.name, variant.format));
         let variants: Vec<_> = kernel.variants(&[gpu.tuning]).into_iter().filter(held).collect();
         for variant in variants {
             let outcomes = match cases(kernel, variant).next() {
@@ -160,7 +169,9 @@ pub fn cases(kernel: &'static Kernel, variant: Variant) -> Box<dyn Iterator<Item
             }),
         ),
         "swiglu" => Box::new(
-            [(1, 1), (160, 3), (1537, 2)].into_iter().map(move |(dim, t)| build(format!("{t}x{dim}")).swiglu(dim, t)),
+            [(1, 1, 1), (160, 3, 1), (1537, 2, 1), (96, 3, 2)]
+                .into_iter()
+                .map(move |(dim, t, rows)| build(format!("{t}x{rows}x{dim}")).swiglu(dim, t, rows)),
         ),
         "argmax" => Box::new(
             [(1, 0), (255, 254), (257, 256), (32064, 77), (49152, 49151)]
@@ -172,13 +183,13 @@ pub fn cases(kernel: &'static Kernel, variant: Variant) -> Box<dyn Iterator<Item
                         .map(move |v| build(format!("{v} among 300")).argmax_of(300, 5, Some((298, v)))),
                 ),
         ),
-        other => unreachable!("kernel `{other}` has no cases"),
+        other => super::expert_cases::cases(kernel, variant).unwrap_or_else(|| unreachable!("no cases of `{other}`")),
     }
 }
 
-struct Builder {
+pub(super) struct Builder {
     kernel: &'static Kernel,
-    variant: Variant,
+    pub(super) variant: Variant,
     name: String,
     plan: Plan,
     placement: Placement,
@@ -190,7 +201,7 @@ struct Builder {
 const SPARE_SLOTS: usize = 3;
 
 impl Builder {
-    fn new(kernel: &'static Kernel, variant: Variant, name: String) -> Self {
+    pub(super) fn new(kernel: &'static Kernel, variant: Variant, name: String) -> Self {
         let seed = name.bytes().fold(7u64, |seed, b| seed.wrapping_mul(31).wrapping_add(b as u64));
         let (plan, placement) = (Plan::default(), Placement::default());
         Self { kernel, variant, name, plan, placement, contents: Vec::new(), seed }
@@ -269,12 +280,13 @@ impl Builder {
         self.case(params, &[step, q, k, v], &[out], None, [Fixed(n_heads as u32), PerTokens(1)], n_tokens)
     }
 
-    fn swiglu(mut self, dim: usize, n_tokens: usize) -> Case {
-        let (step, stride) = (self.step(n_tokens, 0, &[]), n_blocks(dim) * 32);
-        let gate_up = self.random("gate_up", n_tokens * 2 * dim, 2.0);
-        let h = self.poisoned("h", n_tokens * stride);
-        let params = vec![dim as u32, 2 * dim as u32, stride as u32];
-        self.case(params, &[step, gate_up], &[h], None, [Fixed(dim.div_ceil(64) as u32), PerTokens(1)], n_tokens)
+    fn swiglu(mut self, dim: usize, n_tokens: usize, rows_per_token: usize) -> Case {
+        let (step, stride, rows) = (self.step(n_tokens, 0, &[]), n_blocks(dim) * 32, n_tokens * rows_per_token);
+        let gate_up = self.random("gate_up", rows * 2 * dim, 2.0);
+        let h = self.poisoned("h", rows * stride);
+        let params = [dim, 2 * dim, stride, rows_per_token].map(|p| p as u32).to_vec();
+        let rows = PerAssignments { per_token: rows_per_token as u32, of: 1, plus: 0 };
+        self.case(params, &[step, gate_up], &[h], None, [Fixed(dim.div_ceil(64) as u32), rows], n_tokens)
     }
 
     fn argmax(self, n: usize, best: usize) -> Case {
@@ -300,12 +312,12 @@ impl Builder {
         self.variant.cache.expect("a kernel with a cache")
     }
 
-    fn next_seed(&mut self) -> u64 {
+    pub(super) fn next_seed(&mut self) -> u64 {
         self.seed = self.seed.wrapping_add(0x9e37_79b9);
         self.seed
     }
 
-    fn buffer(&mut self, name: &str, words: Vec<u32>) -> Slot {
+    pub(super) fn buffer(&mut self, name: &str, words: Vec<u32>) -> Slot {
         // Guard words behind every buffer: nothing may touch them.
         let mut words = words;
         words.extend([POISON; 8]);
@@ -314,18 +326,18 @@ impl Builder {
         slot
     }
 
-    fn step(&mut self, n_tokens: usize, position: usize, tokens: &[u32]) -> Slot {
+    pub(super) fn step(&mut self, n_tokens: usize, position: usize, tokens: &[u32]) -> Slot {
         let mut words = vec![n_tokens as u32, position as u32, 0, 0];
         words.extend_from_slice(tokens);
         self.buffer("step", words)
     }
 
-    fn random(&mut self, name: &str, n: usize, deviation: f32) -> Slot {
+    pub(super) fn random(&mut self, name: &str, n: usize, deviation: f32) -> Slot {
         let values = random::with_outliers(self.next_seed(), n, deviation);
         self.buffer(name, bytemuck::cast_vec(values))
     }
 
-    fn poisoned(&mut self, name: &str, words: usize) -> Slot {
+    pub(super) fn poisoned(&mut self, name: &str, words: usize) -> Slot {
         self.buffer(name, vec![POISON; words])
     }
 
@@ -344,7 +356,7 @@ impl Builder {
         self.buffer(name, words)
     }
 
-    fn matrix(&mut self, rows: usize, columns: usize) -> (WeightSlot, WeightFormat) {
+    pub(super) fn matrix(&mut self, rows: usize, columns: usize) -> (WeightSlot, WeightFormat) {
         let format = self.variant.format.expect("a kernel with weights");
         let bytes = format.encode(&random::with_outliers(self.next_seed(), rows * columns, 0.05));
         let source = Arc::new(ByteSource::memory("test matrix", bytes));
@@ -355,7 +367,7 @@ impl Builder {
         (placed.parts[0].tensor, format)
     }
 
-    fn case(
+    pub(super) fn case(
         mut self,
         params: Vec<u32>,
         reads: &[Slot],

@@ -81,7 +81,8 @@ fn outcome(dispatch: &Dispatch, write: &str, want: &[u32], got: &[u32]) -> Outco
         false => dispatch.kernel.tolerance,
     };
     let error = match write {
-        "token" => {
+        // Whole numbers, not floats.
+        "token" | "ids" | "groups" => {
             if want == got {
                 0.0
             } else {

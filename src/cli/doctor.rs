@@ -6,8 +6,9 @@ use crate::{
         Cpu, Gpu, check,
         lockstep::{self, Outcome},
     },
+    format::TensorInfo,
     kernels::{ALL, reference::STEP_HEAD_WORDS},
-    model::{Architecture, Phase, RecordOptions, record, synthetic},
+    model::{Config, Phase, RecordOptions, Weights, record, synthetic},
 };
 use clap::Args;
 use serde_json::json;
@@ -79,9 +80,13 @@ async fn examine(gpu: &Gpu, mut show: impl FnMut(&Row)) -> Vec<Row> {
             add(row(format!("{} {variant}", kernel.name), check::check(gpu, kernel, variant).await));
         }
     }
-    for architecture in [Architecture::Llama, Architecture::Phi3] {
-        let name = format!("lockstep of a small {} model", architecture.name());
-        add(row(name, walk(gpu, architecture).await));
+    match synthetic::all_tiny(WeightFormat::Q4_0, 1) {
+        Err(error) => add(row("small models".into(), Err(error))),
+        Ok(models) => {
+            for (name, config, weights) in models {
+                add(row(format!("lockstep of a small {name} model"), walk(gpu, &config, &weights).await));
+            }
+        }
     }
     rows
 }
@@ -105,14 +110,12 @@ fn row(name: String, outcomes: Result<Vec<Outcome>>) -> Row {
 }
 
 /// A prompt and a token of a small model, dispatch by dispatch.
-async fn walk(gpu: &Gpu, architecture: Architecture) -> Result<Vec<Outcome>> {
-    let (config, weights) = synthetic::tiny(architecture, WeightFormat::Q4_0, 1)?;
+async fn walk(gpu: &Gpu, config: &Config, weights: &Weights<TensorInfo>) -> Result<Vec<Outcome>> {
     let (placement, placed) = weights.place(config.tied, None, gpu.max_binding_bytes())?;
     let weights = Arc::new(gpu.load(&placement, |_| ()).await?);
     let (capacity, max_tokens) = (64, 40);
     let options = RecordOptions { capacity, max_tokens, cache: CacheFormat::F16, tuning: gpu.tuning };
-    let plans =
-        [Phase::Prompt, Phase::LastLogits, Phase::Decode].map(|phase| record(&config, &placed, &options, phase));
+    let plans = [Phase::Prompt, Phase::LastLogits, Phase::Decode].map(|phase| record(config, &placed, &options, phase));
     let angles = config.rope.angles(capacity);
     let memory = gpu.allocate(&plans.iter().collect::<Vec<_>>(), &weights, &angles).await?;
     let mut cpu = Cpu::load(&placement).await?;

@@ -90,15 +90,18 @@ fn describe(config: &Config) -> Vec<(&'static str, serde_json::Value)> {
     vec![
         ("architecture", config.architecture.name().into()),
         ("parameters", format!("{:.2} M", config.n_weights() as f64 / 1e6).into()),
+        ("used per token", format!("{:.2} M", config.n_active_weights() as f64 / 1e6).into()),
         ("layers", config.n_layers.into()),
         ("hidden size", config.n_embd.into()),
         ("heads", config.n_heads.into()),
         ("key/value heads", config.n_kv_heads.into()),
         ("head size", config.head_dim.into()),
         ("feed-forward size", config.n_ff.into()),
+        ("experts", config.experts.map(|experts| format!("{} of {} per token", experts.n_used, experts.n)).into()),
         ("vocabulary", config.n_vocab.into()),
         ("context", config.context.into()),
         ("sliding window", config.sliding_window.into()),
+        ("long rope beyond", config.rope.long.as_ref().map(|long| long.original).into()),
         ("tied embeddings", config.tied.into()),
     ]
 }

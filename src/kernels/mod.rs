@@ -2,30 +2,63 @@
 //!
 //! A kernel is in [`ALL`] or it does not exist: pipelines, `doctor`, tests and benches iterate over that list.
 
+mod add_bias;
 mod argmax;
 mod attention;
 mod embed;
+mod expert_groups;
+mod expert_matmul;
+mod expert_matvec;
+mod expert_sum;
+mod head_norm;
+mod layer_norm;
 mod matmul;
 mod matvec;
 pub mod reference;
 mod rms_norm;
 mod rope;
+mod route;
 mod swiglu;
 mod variant;
 
+pub use add_bias::ADD_BIAS;
 pub use argmax::{ARGMAX, NOT_A_NUMBER};
 pub use attention::ATTENTION;
 pub use embed::EMBED;
+pub use expert_groups::{EXPERT_GROUPS, GROUP_WORDS, NOBODY};
+pub use expert_matmul::EXPERT_MATMUL;
+pub use expert_matvec::EXPERT_MATVEC;
+pub use expert_sum::EXPERT_SUM;
+pub use head_norm::HEAD_NORM;
+pub use layer_norm::LAYER_NORM;
 pub use matmul::MATMUL;
 pub use matvec::MATVEC;
 pub use reference::{Call, Planes};
 pub use rms_norm::RMS_NORM;
 pub use rope::ROPE;
+pub use route::ROUTE;
 pub use swiglu::SWIGLU;
 pub use variant::{Assembled, CacheFormat, Tuning, Variant, XSource};
 
 /// Every kernel.
-pub static ALL: [&Kernel; 8] = [&EMBED, &RMS_NORM, &MATVEC, &MATMUL, &ROPE, &ATTENTION, &SWIGLU, &ARGMAX];
+pub static ALL: [&Kernel; 16] = [
+    &EMBED,
+    &RMS_NORM,
+    &LAYER_NORM,
+    &MATVEC,
+    &MATMUL,
+    &ADD_BIAS,
+    &HEAD_NORM,
+    &ROPE,
+    &ATTENTION,
+    &SWIGLU,
+    &ROUTE,
+    &EXPERT_GROUPS,
+    &EXPERT_MATVEC,
+    &EXPERT_MATMUL,
+    &EXPERT_SUM,
+    &ARGMAX,
+];
 
 /// One kernel: a WGSL file with one entry point `main`, and its meaning on the CPU.
 ///

@@ -27,6 +27,8 @@ pub struct Planes<'a> {
 pub struct Step<'a> {
     pub n_tokens: usize,
     pub position: usize,
+    /// Where in the rope table position 0 is: see `model::Rope::angles`.
+    pub first_angle_row: usize,
     pub tokens: &'a [u32],
 }
 
@@ -52,8 +54,8 @@ impl<'a> Call<'a> {
     /// Read binding 0 as the step.
     pub fn step(&self) -> Step<'a> {
         let words = self.reads[0];
-        let (n_tokens, position) = (words[0] as usize, words[1] as usize);
-        Step { n_tokens, position, tokens: &words[STEP_HEAD_WORDS..] }
+        let [n_tokens, position, first_angle_row] = [0, 1, 2].map(|i| words[i] as usize);
+        Step { n_tokens, position, first_angle_row, tokens: &words[STEP_HEAD_WORDS..] }
     }
 
     /// Write binding `index` as floats.

@@ -27,7 +27,7 @@ fn reference(call: &mut Call<'_>) {
             if head < n_heads + n_kv_heads {
                 for i in 0..half {
                     let (a, b) = if interleaved == 1 { (2 * i, 2 * i + 1) } else { (i, i + half) };
-                    let at = (position * half + i) * 2;
+                    let at = ((step.first_angle_row + position) * half + i) * 2;
                     let (cos, sin) = (angles[at] as f64, angles[at + 1] as f64);
                     (values[a], values[b]) = (values[a] * cos - values[b] * sin, values[b] * cos + values[a] * sin);
                 }

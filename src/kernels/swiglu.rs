@@ -5,7 +5,7 @@ use super::{Call, Kernel, Needs};
 pub static SWIGLU: Kernel = Kernel {
     name: "swiglu",
     shader: include_str!("../../shaders/swiglu.wgsl"),
-    params: &["dim", "gate_up_stride", "h_stride"],
+    params: &["dim", "gate_up_stride", "h_stride", "rows_per_token"],
     reads: &["step", "gate_up"],
     writes: &["h"],
     needs: Needs::NOTHING,
@@ -14,9 +14,9 @@ pub static SWIGLU: Kernel = Kernel {
 };
 
 fn reference(call: &mut Call<'_>) {
-    let [dim, gate_up_stride, h_stride] = [0, 1, 2].map(|i| call.count(i));
-    let (n_tokens, gate_up) = (call.step().n_tokens, call.read(1));
-    for t in 0..n_tokens {
+    let [dim, gate_up_stride, h_stride, rows_per_token] = [0, 1, 2, 3].map(|i| call.count(i));
+    let (n_rows, gate_up) = (call.step().n_tokens * rows_per_token, call.read(1));
+    for t in 0..n_rows {
         for i in 0..dim {
             let gate = gate_up[t * gate_up_stride + i] as f64;
             let up = gate_up[t * gate_up_stride + dim + i] as f64;

@@ -145,6 +145,9 @@ impl Kernel {
             let format = variant.format.expect("a kernel with weights needs their format");
             fragment(format!("weight_{}", format.name()));
         }
+        if self.needs.weights && self.needs.x {
+            fragment("products".into());
+        }
         if self.needs.x {
             fragment(if broadcast { "x_broadcast".into() } else { "x_direct".into() });
         }
@@ -213,6 +216,7 @@ fn fragment(name: &str) -> &'static str {
         "weight_q4_0" => include_str!("../../shaders/lib/weight_q4_0.wgsl"),
         "weight_q4_1" => include_str!("../../shaders/lib/weight_q4_1.wgsl"),
         "weight_q8_0" => include_str!("../../shaders/lib/weight_q8_0.wgsl"),
+        "products" => include_str!("../../shaders/lib/products.wgsl"),
         "x_direct" => include_str!("../../shaders/lib/x_direct.wgsl"),
         "x_broadcast" => include_str!("../../shaders/lib/x_broadcast.wgsl"),
         "reduce" => include_str!("../../shaders/lib/reduce.wgsl"),

@@ -313,4 +313,3 @@ impl Config {
         layer * self.n_layers as u64 + ends
     }
 }
-

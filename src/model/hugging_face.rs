@@ -89,10 +89,16 @@ impl Defaults {
             "mistral" => Self { n_kv_heads: Some(8), window: Some(4096), ..plain },
             "mixtral" => Self { n_kv_heads: Some(8), norm_eps: 1e-5, rope_base: 1e6, ..plain },
             "phi3" => Self { architecture: Architecture::Phi3, norm_eps: 1e-5, ..plain },
-            "phimoe" => {
-                Self { architecture: Architecture::PhiMoe, norm_eps: 1e-5, rope_base: 1e6, n_kv_heads: Some(8), ..plain }
+            "phimoe" => Self {
+                architecture: Architecture::PhiMoe,
+                norm_eps: 1e-5,
+                rope_base: 1e6,
+                n_kv_heads: Some(8),
+                ..plain
+            },
+            "qwen2" => {
+                Self { architecture: Architecture::Qwen2, window: Some(4096), window_is_optional: true, ..plain }
             }
-            "qwen2" => Self { architecture: Architecture::Qwen2, window: Some(4096), window_is_optional: true, ..plain },
             "qwen3" => Self {
                 architecture: Architecture::Qwen3,
                 window: Some(4096),

@@ -1,16 +1,17 @@
 //! The transformer as a list of dispatches: reads like the paper, knows no device.
 
 use super::{
-    config::Config,
-    weights::{Layer, Weights},
+    config::{Config, Experts, NormKind, Routing},
+    weights::{FeedForward, Layer, Linear, Norm, Weights},
 };
 use crate::{
     format::pack::{n_blocks, n_tiles},
     kernels::{
-        ARGMAX, ATTENTION, CacheFormat, EMBED, Kernel, MATMUL, MATVEC, RMS_NORM, ROPE, SWIGLU, Tuning,
+        ADD_BIAS, ARGMAX, ATTENTION, CacheFormat, EMBED, EXPERT_GROUPS, EXPERT_MATMUL, EXPERT_MATVEC, EXPERT_SUM,
+        GROUP_WORDS, HEAD_NORM, Kernel, LAYER_NORM, MATMUL, MATVEC, RMS_NORM, ROPE, ROUTE, SWIGLU, Tuning,
         reference::STEP_HEAD_WORDS,
     },
-    placement::Matrix,
+    placement::{ExpertStack, Matrix},
     plan::{Content, Dispatch, Extent, Extent::*, Plan, Slot, WeightSlot},
 };
 
@@ -52,14 +53,14 @@ pub fn record(config: &Config, weights: &Weights<WeightSlot>, options: &RecordOp
     match phase {
         Phase::Prompt => {}
         Phase::Decode | Phase::LastLogits => {
-            let normed = recorder.norm("output_norm", weights.output_norm, true);
+            let normed = recorder.norm("output_norm", &weights.output_norm, true);
             recorder.batch = Batch::One;
-            let logits = recorder.product("output", &weights.output, normed, "logits", false);
+            let logits = recorder.linear("output", &weights.output, normed, "logits", false);
             recorder.argmax(logits);
         }
         Phase::AllLogits => {
-            let normed = recorder.norm("output_norm", weights.output_norm, false);
-            recorder.product("output", &weights.output, normed, "all_logits", false);
+            let normed = recorder.norm("output_norm", &weights.output_norm, false);
+            recorder.linear("output", &weights.output, normed, "all_logits", false);
         }
     }
     recorder.plan
@@ -100,19 +101,132 @@ impl<'a> Recorder<'a> {
 
     /// x += attention(norm(x)); x += ffn(norm(x))
     fn block(&mut self, layer_index: usize, layer: &Layer<WeightSlot>) {
-        let Config { n_ff, .. } = *self.config;
-        let normed = self.norm("attn_norm", layer.attn_norm, false);
-        let qkv = self.product("attn_qkv", &layer.attn_qkv, normed, "qkv", false);
+        let normed = self.norm("attn_norm", &layer.attn_norm, false);
+        let qkv = self.linear("attn_qkv", &layer.attn_qkv, normed, "qkv", false);
+        if let Some(norms) = layer.attn_q_k_norms {
+            self.head_norm(norms, qkv);
+        }
         let (q, k_cache, v_cache) = self.rope(layer_index, qkv);
         let attended = self.attention(q, k_cache, v_cache);
-        self.product("attn_output", &layer.attn_output, attended, "x", true);
-        let normed = self.norm("ffn_norm", layer.ffn_norm, false);
-        let gate_up = self.product("ffn_gate_up", &layer.ffn_gate_up, normed, "gate_up", false);
-        let h = self.activation("ffn_h", padded(n_ff));
-        let params = vec![n_ff as u32, 2 * n_ff as u32, padded(n_ff) as u32];
-        let (step, grid) = (self.step, [Fixed(n_ff.div_ceil(64) as u32), PerTokens(1)]);
+        self.linear("attn_output", &layer.attn_output, attended, "x", true);
+        let normed = self.norm("ffn_norm", &layer.ffn_norm, false);
+        match &layer.ffn {
+            FeedForward::Dense { gate_up, down } => {
+                let gate_up = self.product("ffn_gate_up", gate_up, normed, "gate_up", false);
+                let h = self.swiglu(gate_up, 1);
+                self.product("ffn_down", down, h, "x", true);
+            }
+            FeedForward::Experts { router, gate_up, down } => {
+                let logits = self.product("ffn_gate_inp", router, normed, "router", false);
+                let [assigned, shares] = self.route(logits);
+                let n_used = self.experts().n_used;
+                let gate_up = self.expert_product("ffn_gate_up_exps", gate_up, assigned, normed, n_used);
+                let h = self.swiglu(gate_up, n_used);
+                let said = self.expert_product("ffn_down_exps", down, assigned, h, 1);
+                self.expert_sum(shares, said);
+            }
+        }
+    }
+
+    fn experts(&self) -> Experts {
+        self.config.experts.expect("a layer with experts has a configuration of them")
+    }
+
+    /// silu(gate) * up, for each of a token's `rows_per_token` feed-forward blocks.
+    fn swiglu(&mut self, gate_up: Slot, rows_per_token: usize) -> Slot {
+        let n_ff = self.config.n_ff;
+        let h = self.activation("ffn_h", rows_per_token * padded(n_ff));
+        let params = [n_ff, 2 * n_ff, padded(n_ff), rows_per_token].map(|p| p as u32).to_vec();
+        let rows = match rows_per_token as u32 {
+            1 => PerTokens(1),
+            per_token => PerAssignments { per_token, of: 1, plus: 0 },
+        };
+        let (step, grid) = (self.step, [Fixed(n_ff.div_ceil(64) as u32), rows]);
         self.push("ffn_swiglu", &SWIGLU, params, &[step, gate_up], &[h], grid);
-        self.product("ffn_down", &layer.ffn_down, h, "x", true);
+        h
+    }
+
+    /// What tells `expert_product` which experts to use, and how much each of them counts.
+    fn route(&mut self, logits: Slot) -> [Slot; 2] {
+        let Experts { n, n_used, routing } = self.experts();
+        let (ids, shares) = (self.activation("expert_ids", n_used), self.activation("expert_shares", n_used));
+        let (sparse, jitter) = match routing {
+            Routing::TopK => (0, 0.0),
+            Routing::SparseMixer { jitter } => (1, jitter),
+        };
+        let params = vec![n as u32, n_used as u32, sparse, f32::to_bits(jitter)];
+        let step = self.step;
+        self.push("ffn_route", &ROUTE, params, &[step, logits], &[ids, shares], [PerTokens(64), Fixed(1)]);
+        if self.batch == Batch::One {
+            return [ids, shares];
+        }
+        let n_groups = (self.options.max_tokens * n_used).div_ceil(4) + n;
+        let groups = self.plan.buffer("expert_groups", (4 * n_groups * GROUP_WORDS) as u64, Content::Activation);
+        let params = [n, n_used, n_groups].map(|p| p as u32).to_vec();
+        self.push("ffn_groups", &EXPERT_GROUPS, params, &[step, ids], &[groups], [Fixed(1), Fixed(1)]);
+        [groups, shares]
+    }
+
+    /// One row for each assignment of a token to an expert; `per_x` of them share a row of `x`.
+    fn expert_product(
+        &mut self,
+        label: &str,
+        stack: &ExpertStack<WeightSlot>,
+        assigned: Slot,
+        x: Slot,
+        per_x: usize,
+    ) -> Slot {
+        let Experts { n, n_used, .. } = self.experts();
+        let y = self.activation(&format!("{label}.y"), n_used * stack.rows);
+        for part in &stack.parts {
+            let mut params: Vec<u32> =
+                [part.rows, n_blocks(stack.columns), part.first_expert, part.n_experts, part.first_row, stack.rows]
+                    .map(|p| p as u32)
+                    .to_vec();
+            let groups = Fixed((n_tiles(part.rows) as u32).div_ceil(self.options.tuning.tiles));
+            let (kernel, assignments) = match self.batch {
+                Batch::One => {
+                    params.extend([n_used as u32, (per_x == n_used) as u32]);
+                    (&EXPERT_MATVEC, Fixed(n_used as u32))
+                }
+                Batch::Many => {
+                    params.push(per_x as u32);
+                    (&EXPERT_MATMUL, PerAssignments { per_token: n_used as u32, of: 4, plus: n as u32 })
+                }
+            };
+            let label = format!("{label}{}", part_suffix(part.first_expert, part.first_row));
+            let d = self.dispatch(&label, kernel, params, &[assigned, x], &[y], [groups, assignments]);
+            let variant = kernel.variant(Some(part.format), None, self.options.tuning);
+            self.plan.push(Dispatch { weight: Some(part.tensor), variant, ..d });
+        }
+        y
+    }
+
+    /// x += the experts' rows, weighted.
+    fn expert_sum(&mut self, shares: Slot, said: Slot) {
+        let (n_embd, n_used) = (self.config.n_embd, self.experts().n_used);
+        let params = [n_embd, padded(n_embd), n_embd, n_used].map(|p| p as u32).to_vec();
+        let grid = [Fixed(n_embd.div_ceil(64) as u32), PerTokens(1)];
+        let (step, x) = (self.step, self.x);
+        self.push("ffn_expert_sum", &EXPERT_SUM, params, &[step, shares, said], &[x], grid);
+    }
+
+    /// RMS norms on the heads of queries and keys, in place.
+    fn head_norm(&mut self, norms: [WeightSlot; 2], qkv: Slot) {
+        let Config { n_heads, n_kv_heads, head_dim, norm_eps, .. } = *self.config;
+        let [q, k] = norms;
+        let q = self.vector("attn_q_norm.weight", head_dim, q);
+        let k = self.vector("attn_k_norm.weight", head_dim, k);
+        let stride = self.config.q_dim() + 2 * self.config.kv_dim();
+        let params = [n_heads, n_kv_heads, head_dim, stride].map(|p| p as u32).into_iter().chain([norm_eps.to_bits()]);
+        let grid = [Fixed((n_heads + n_kv_heads) as u32), PerTokens(1)];
+        let step = self.step;
+        self.push("attn_head_norm", &HEAD_NORM, params.collect(), &[step, q, k], &[qkv], grid);
+    }
+
+    /// A constant vector of `n` numbers.
+    fn vector(&mut self, name: &str, n: usize, slot: WeightSlot) -> Slot {
+        self.plan.buffer(&format!("{}{name}", self.layer), 4 * n as u64, Content::Vector(slot.0))
     }
 
     /// x[t] = token_embd[token[t]]
@@ -128,17 +242,39 @@ impl<'a> Recorder<'a> {
         }
     }
 
-    /// x / rms(x) * weight, for every token of the batch or the last alone.
-    fn norm(&mut self, label: &str, weight: WeightSlot, last_only: bool) -> Slot {
+    /// norm(x), for every token of the batch or the last alone.
+    fn norm(&mut self, label: &str, norm: &Norm<WeightSlot>, last_only: bool) -> Slot {
         let Config { n_embd, norm_eps, .. } = *self.config;
-        let name = format!("{}{label}.weight", self.layer);
-        let weight = self.plan.buffer(&name, 4 * n_embd as u64, Content::Vector(weight.0));
+        let weight = self.vector(&format!("{label}.weight"), n_embd, norm.weight);
+        let bias = norm.bias.map(|bias| self.vector(&format!("{label}.bias"), n_embd, bias));
         let normed = self.activation("normed", padded(n_embd));
         let params = vec![n_embd as u32, padded(n_embd) as u32, norm_eps.to_bits(), last_only as u32];
         let rows = if last_only { Fixed(1) } else { PerTokens(1) };
-        let (step, x) = (self.step, self.x);
-        self.push(label, &RMS_NORM, params, &[step, x, weight], &[normed], [rows, Fixed(1)]);
+        let mut reads = vec![self.step, self.x, weight];
+        reads.extend(bias);
+        let kernel = match self.config.norm {
+            NormKind::Rms => &RMS_NORM,
+            NormKind::Layer => &LAYER_NORM,
+        };
+        self.push(label, kernel, params, &reads, &[normed], [rows, Fixed(1)]);
         normed
+    }
+
+    /// y (+)= matrix * x + bias
+    fn linear(&mut self, label: &str, linear: &Linear<WeightSlot>, x: Slot, y: &str, accumulate: bool) -> Slot {
+        let y_slot = self.product(label, &linear.weight, x, y, accumulate);
+        if let Some(bias) = linear.bias {
+            let rows = linear.weight.rows;
+            let bias = self.vector(&format!("{label}.bias"), rows, bias);
+            let stride = if y == "x" { padded(rows) } else { rows };
+            // After the batch, the logits of the last token are one row.
+            let one_row = y == "logits";
+            let params = vec![rows as u32, stride as u32, one_row as u32];
+            let grid = [Fixed(rows.div_ceil(64) as u32), if one_row { Fixed(1) } else { PerTokens(1) }];
+            let step = self.step;
+            self.push(&format!("{label}_bias"), &ADD_BIAS, params, &[step, bias], &[y_slot], grid);
+        }
+        y_slot
     }
 
     /// y (+)= matrix * x, into the activation called `y`.
@@ -178,7 +314,7 @@ impl<'a> Recorder<'a> {
         let bytes = self.options.cache.bytes(n_kv_heads * capacity * head_dim);
         let k_cache = self.plan.buffer(&format!("k_cache{layer_index}"), bytes, Content::Cache);
         let v_cache = self.plan.buffer(&format!("v_cache{layer_index}"), bytes, Content::Cache);
-        let angles = self.plan.buffer("angles", (capacity * rope.dim * 4) as u64, Content::Angles);
+        let angles = self.plan.buffer("angles", (rope.n_angle_rows(capacity) * rope.dim * 4) as u64, Content::Angles);
         let q = self.activation("q", self.config.q_dim());
         let qkv_dim = self.config.q_dim() + 2 * self.config.kv_dim();
         let q_scale = (1.0 / (head_dim as f64).sqrt()) as f32;
@@ -247,6 +383,15 @@ impl<'a> Recorder<'a> {
             weight: None,
             grid,
         }
+    }
+}
+
+/// Tells the parts of an expert stack apart.
+fn part_suffix(first_expert: usize, first_row: usize) -> String {
+    match (first_expert, first_row) {
+        (0, 0) => String::new(),
+        (expert, 0) => format!("+{expert}"),
+        (expert, row) => format!("+{expert}.{row}"),
     }
 }
 

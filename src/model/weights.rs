@@ -9,32 +9,45 @@ use crate::{
 };
 use std::collections::{HashMap, HashSet};
 
-/// The weights of a transformer. `T` is what one tensor is: a description of bytes, or a place on the device; `V` is
-/// what a vector is, which may come from several tensors.
+/// What one tensor is: a description of bytes in a file, or a place on a device.
+pub trait Stored {
+    /// What a vector is then; in a file it may be put together from several tensors.
+    type Vector: Clone + std::fmt::Debug;
+}
+
+impl Stored for TensorInfo {
+    type Vector = Vec<TensorInfo>;
+}
+
+impl Stored for WeightSlot {
+    type Vector = WeightSlot;
+}
+
+/// The weights of a transformer.
 #[derive(Debug, Clone)]
-pub struct Weights<T, V = Vec<T>> {
+pub struct Weights<T: Stored> {
     /// (n_vocab, n_embd)
     pub token_embd: Matrix<T>,
-    pub layers: Vec<Layer<T, V>>,
+    pub layers: Vec<Layer<T>>,
     /// (n_embd)
-    pub output_norm: Norm<V>,
+    pub output_norm: Norm<T>,
     /// (n_vocab, n_embd); the embedding matrix itself where the two are tied.
-    pub output: Linear<T, V>,
+    pub output: Linear<T>,
 }
 
 /// The weights of one block.
 #[derive(Debug, Clone)]
-pub struct Layer<T, V> {
+pub struct Layer<T: Stored> {
     /// (n_embd)
-    pub attn_norm: Norm<V>,
+    pub attn_norm: Norm<T>,
     /// (n_heads * head_dim + 2 * n_kv_heads * head_dim, n_embd): queries, keys, values
-    pub attn_qkv: Linear<T, V>,
+    pub attn_qkv: Linear<T>,
     /// (head_dim) each: norms on the heads of queries and keys
-    pub attn_q_k_norms: Option<[V; 2]>,
+    pub attn_q_k_norms: Option<[T::Vector; 2]>,
     /// (n_embd, n_heads * head_dim)
-    pub attn_output: Linear<T, V>,
+    pub attn_output: Linear<T>,
     /// (n_embd)
-    pub ffn_norm: Norm<V>,
+    pub ffn_norm: Norm<T>,
     pub ffn: FeedForward<T>,
 }
 
@@ -59,17 +72,17 @@ pub enum FeedForward<T> {
 
 /// A matrix and what is added to its product.
 #[derive(Debug, Clone)]
-pub struct Linear<T, V> {
+pub struct Linear<T: Stored> {
     pub weight: Matrix<T>,
     /// (rows)
-    pub bias: Option<V>,
+    pub bias: Option<T::Vector>,
 }
 
 /// The weight of a norm, and the bias of a LayerNorm.
 #[derive(Debug, Clone)]
-pub struct Norm<V> {
-    pub weight: V,
-    pub bias: Option<V>,
+pub struct Norm<T: Stored> {
+    pub weight: T::Vector,
+    pub bias: Option<T::Vector>,
 }
 
 impl Weights<TensorInfo> {
@@ -111,7 +124,7 @@ impl Weights<TensorInfo> {
         tied: bool,
         held: Option<WeightFormat>,
         max_binding: u64,
-    ) -> Result<(Placement, Weights<WeightSlot, WeightSlot>)> {
+    ) -> Result<(Placement, Weights<WeightSlot>)> {
         let mut placer = Placer { placement: Placement::default(), held, max_binding };
         let token_embd = placer.matrix(&self.token_embd)?;
         let layers = self.layers.iter().map(|layer| placer.layer(layer)).collect::<Result<_>>()?;
@@ -132,7 +145,7 @@ struct Placer {
 }
 
 impl Placer {
-    fn layer(&mut self, layer: &Layer<TensorInfo, Vec<TensorInfo>>) -> Result<Layer<WeightSlot, WeightSlot>> {
+    fn layer(&mut self, layer: &Layer<TensorInfo>) -> Result<Layer<WeightSlot>> {
         Ok(Layer {
             attn_norm: self.norm(&layer.attn_norm),
             attn_qkv: self.linear(&layer.attn_qkv)?,
@@ -157,11 +170,11 @@ impl Placer {
         self.placement.matrix(matrix, self.held, self.max_binding)
     }
 
-    fn linear(&mut self, linear: &Linear<TensorInfo, Vec<TensorInfo>>) -> Result<Linear<WeightSlot, WeightSlot>> {
+    fn linear(&mut self, linear: &Linear<TensorInfo>) -> Result<Linear<WeightSlot>> {
         Ok(Linear { weight: self.matrix(&linear.weight)?, bias: self.vector(linear.bias.as_ref()) })
     }
 
-    fn norm(&mut self, norm: &Norm<Vec<TensorInfo>>) -> Norm<WeightSlot> {
+    fn norm(&mut self, norm: &Norm<TensorInfo>) -> Norm<WeightSlot> {
         Norm { weight: self.placement.vector(&norm.weight), bias: self.vector(norm.bias.as_ref()) }
     }
 
@@ -177,14 +190,11 @@ struct Table<'a> {
 }
 
 impl Table<'_> {
-    fn layer(&mut self, config: &Config, layer_index: usize) -> Result<Layer<TensorInfo, Vec<TensorInfo>>> {
+    fn layer(&mut self, config: &Config, layer_index: usize) -> Result<Layer<TensorInfo>> {
         let name = |part: &str| format!("blk.{layer_index}.{part}");
         let (n_embd, Biases { attn_qkv, attn_output, .. }) = (config.n_embd, config.biases);
-        let q_k_v = [
-            (name("attn_q"), config.q_dim()),
-            (name("attn_k"), config.kv_dim()),
-            (name("attn_v"), config.kv_dim()),
-        ];
+        let q_k_v =
+            [(name("attn_q"), config.q_dim()), (name("attn_k"), config.kv_dim()), (name("attn_v"), config.kv_dim())];
         let head_norm = |table: &mut Self, part| Ok(vec![table.tensor(&name(part), "weight", &[config.head_dim])?]);
         let out = [(name("attn_output"), n_embd)];
         Ok(Layer {
@@ -247,7 +257,7 @@ impl Table<'_> {
         (0..n).map(|expert| self.tensor(&format!("{name}.{expert}"), "weight", &[rows, columns])).collect()
     }
 
-    fn norm(&mut self, name: &str, config: &Config) -> Result<Norm<Vec<TensorInfo>>> {
+    fn norm(&mut self, name: &str, config: &Config) -> Result<Norm<TensorInfo>> {
         let shape = [config.n_embd];
         let weight = vec![self.tensor(name, "weight", &shape)?];
         let bias = match config.norm {

@@ -1,11 +1,12 @@
 //! The engine: a model on a device, with its tokenizer and chat template.
 
-use super::needs::default_context;
+use super::needs::{default_context, plans};
 use crate::{
     backend::{Gpu, check, gpu::GpuWeights},
     error::{Error, Result},
     format::WeightFormat,
-    model::{Config, ModelFile, TextSource, Weights},
+    kernels::CacheFormat,
+    model::{Config, ModelFile, RecordOptions, TextSource, Weights},
     plan::WeightSlot,
     text::{self, ChatTemplate, Tokenizer},
 };
@@ -57,8 +58,9 @@ impl Engine {
         let text = Text::read(&file);
         let held = held_format(&file, weights);
         let (placement, placed) = file.weights.place(file.config.tied, held, gpu.max_binding_bytes())?;
-        let formats = placement.matrices.iter().map(|matrix| matrix.format).collect();
-        check::settle(&mut gpu, &formats).await?;
+        let small = RecordOptions { capacity: 1, max_tokens: 1, cache: CacheFormat::F16, tuning: gpu.tuning };
+        let plans = plans(&file.config, &placed, &small, false);
+        check::settle(&mut gpu, &check::needed(plans.iter().map(|(_, plan)| plan))).await?;
         let total = placement.bytes();
         gpu.check_memory("the weights", total, "a smaller model or --weights q4_0 may fit")?;
         let weights = Arc::new(gpu.load(&placement, |done| progress(done, total)).await?);

@@ -14,6 +14,7 @@ use crate::{
     kernels::{CacheFormat, NOT_A_NUMBER, reference::STEP_HEAD_WORDS},
     model::RecordOptions,
     plan::Plan,
+    platform::now_s,
     sample::not_a_number,
 };
 use std::sync::Arc;
@@ -48,6 +49,8 @@ pub struct Session {
     step: Vec<u32>,
     context: usize,
     max_batch: usize,
+    /// Of the rope table that the keys in the cache were rotated by.
+    first_angle_row: usize,
 }
 
 impl Session {
@@ -87,6 +90,7 @@ impl Session {
             step: Vec::with_capacity(STEP_HEAD_WORDS + max_tokens),
             context,
             max_batch: max_tokens,
+            first_angle_row: 0,
             engine,
         })
     }
@@ -121,6 +125,46 @@ impl Session {
     /// Errors: [`Error::ContextFull`], [`Error::TokenOutOfRange`], [`Error::Device`]; nothing is appended then.
     pub async fn feed(&mut self, ids: &[u32]) -> Result<()> {
         self.check(ids)?;
+        if self.change_angles(ids.len()) {
+            return self.feed_again(ids).await;
+        }
+        self.feed_checked(ids).await
+    }
+
+    /// Processes every token again, and `ids` after them: the text has become so long (or so short) that LongRoPE has
+    /// other angles for all of its positions, and the keys in the cache are of no use.
+    async fn feed_again(&mut self, ids: &[u32]) -> Result<()> {
+        let start_s = now_s();
+        let mut all = std::mem::take(&mut self.tokens);
+        let n_before = all.len();
+        all.extend_from_slice(ids);
+        if let Err(error) = self.feed_checked(&all).await {
+            // The cache now holds nothing of use: no tokens, rather than wrong ones.
+            self.tokens.clear();
+            return Err(error);
+        }
+        self.engine.gpu.finished("processing the text again").await?;
+        if n_before > 0 {
+            let original = self.engine.config.rope.long.as_ref().map_or(0, |long| long.original);
+            tracing::warn!(
+                "the text crossed {original} tokens, where this model's position encoding changes: all {} tokens were \
+                 processed again in {:.1} s",
+                all.len(),
+                now_s() - start_s
+            );
+        }
+        Ok(())
+    }
+
+    /// Chooses the rope angles for a text that `n_more` tokens join; true when keys in the cache have others.
+    fn change_angles(&mut self, n_more: usize) -> bool {
+        let first_row = self.engine.config.rope.first_angle_row(self.tokens.len() + n_more);
+        let changed = first_row != self.first_angle_row;
+        self.first_angle_row = first_row;
+        changed && !self.tokens.is_empty()
+    }
+
+    async fn feed_checked(&mut self, ids: &[u32]) -> Result<()> {
         let engine = self.engine.clone();
         match ids {
             [] => return Ok(()),
@@ -149,6 +193,9 @@ impl Session {
     /// Errors: as [`Session::feed`].
     pub async fn feed_all(&mut self, ids: &[u32], mut each: impl FnMut(&[f32])) -> Result<()> {
         self.check(ids)?;
+        if self.change_angles(ids.len()) {
+            self.feed_again(&[]).await?;
+        }
         let engine = self.engine.clone();
         let n_vocab = engine.config.n_vocab;
         let mut logits = vec![0u32; self.max_batch.min(ids.len()) * n_vocab];
@@ -193,10 +240,10 @@ impl Session {
         }
     }
 
-    /// Writes the step of the next run: 16 bytes and the ids.
+    /// Writes the step of the next run: 16 bytes and the ids (see `shaders/embed.wgsl`).
     fn upload(&mut self, ids: &[u32], position: usize) {
         self.step.clear();
-        self.step.extend([ids.len() as u32, position as u32, 0, 0]);
+        self.step.extend([ids.len() as u32, position as u32, self.first_angle_row as u32, 0]);
         self.step.extend_from_slice(ids);
         self.engine.gpu.write(&self.memory, "step", &self.step);
     }

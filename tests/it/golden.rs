@@ -45,6 +45,42 @@ fn phi3_fused_window() {
 }
 
 #[test]
+fn phi3_grouped_partial_rotary_tied() {
+    check_folder("phi3-gqa-partial-rotary");
+}
+
+/// Prompts below, across and beyond the border between the two sets of factors.
+#[test]
+fn phi3_longrope() {
+    check_folder("phi3-longrope");
+}
+
+#[test]
+fn mistral_window() {
+    check_folder("mistral-window");
+}
+
+#[test]
+fn qwen2_biases() {
+    check_folder("qwen2");
+}
+
+#[test]
+fn qwen3_head_norms() {
+    check_folder("qwen3");
+}
+
+#[test]
+fn mixtral_experts() {
+    check_folder("mixtral");
+}
+
+#[test]
+fn phimoe_sparse_mixer() {
+    check_folder("phimoe");
+}
+
+#[test]
 fn gguf_formats() {
     let golden = json("tests/data/golden-gguf/golden.json");
     for (format, cases) in golden.as_object().expect("formats") {

@@ -7,8 +7,9 @@ use pocketlm::{
         Cpu, check,
         lockstep::{self, difference, first_difference},
     },
+    format::TensorInfo,
     kernels::{self, Tuning, reference::STEP_HEAD_WORDS},
-    model::{Architecture, Phase, RecordOptions, record, synthetic},
+    model::{Architecture, Config, Phase, RecordOptions, Weights, record, synthetic},
 };
 use std::sync::Arc;
 
@@ -27,14 +28,14 @@ fn every_variant_agrees_with_its_reference() {
 }
 
 /// Lockstep of a small model; `sabotage` changes one dispatch on the GPU's side only.
-fn walk(architecture: Architecture, sabotage: Option<&str>) -> Option<String> {
+fn walk(config: &Config, weights: &Weights<TensorInfo>, phase: Phase, sabotage: Option<&str>) -> Option<String> {
     let gpu = gpu();
-    let (config, weights) = synthetic::tiny(architecture, WeightFormat::Q8_0, 3).expect("a small model");
+    let n_tokens = if phase == Phase::Decode { 1 } else { 29 };
     pollster::block_on(async {
         let (placement, placed) = weights.place(config.tied, None, gpu.max_binding_bytes()).expect("it fits");
         let weights = Arc::new(gpu.load(&placement, |_| ()).await.expect("it loads"));
         let options = RecordOptions { capacity: 48, max_tokens: 32, cache: CacheFormat::F16, tuning: gpu.tuning };
-        let plan = record(&config, &placed, &options, Phase::Prompt);
+        let plan = record(config, &placed, &options, phase);
         let angles = config.rope.angles(48);
         let memory = gpu.allocate(&[&plan], &weights, &angles).await.expect("it fits");
         let mut spoiled = plan.clone();
@@ -46,24 +47,32 @@ fn walk(architecture: Architecture, sabotage: Option<&str>) -> Option<String> {
         let mut cpu = Cpu::load(&placement).await.expect("it loads");
         cpu.prepare(&plan, &angles);
         let mut step = vec![0u32; STEP_HEAD_WORDS + 32];
-        step[0] = 29;
+        step[0] = n_tokens as u32;
         step[STEP_HEAD_WORDS..].iter_mut().zip(0..).for_each(|(word, i)| *word = (i * 41 + 5) % 250);
         gpu.write(&memory, "step", &step);
-        let outcomes = lockstep::compare(&plan, &mut cpu, &gpu, &memory, &program, 29).await.expect("it runs");
+        let outcomes = lockstep::compare(&plan, &mut cpu, &gpu, &memory, &program, n_tokens).await.expect("it runs");
         first_difference(&outcomes).map(|outcome| outcome.label.clone())
     })
 }
 
 #[test]
 fn lockstep_agrees() {
-    assert_eq!(walk(Architecture::Llama, None), None);
-    assert_eq!(walk(Architecture::Phi3, None), None);
+    for (name, config, weights) in synthetic::all_tiny(WeightFormat::Q8_0, 3).expect("small models") {
+        for phase in [Phase::Prompt, Phase::Decode] {
+            assert_eq!(walk(&config, &weights, phase, None), None, "{name}, {phase:?}");
+        }
+    }
 }
 
 #[test]
 fn lockstep_names_the_sabotaged_dispatch() {
+    let (config, weights) = synthetic::tiny(Architecture::Llama, WeightFormat::Q8_0, 3).expect("a small model");
     // One block of columns fewer.
-    assert_eq!(walk(Architecture::Llama, Some("layer1.attn_qkv")).as_deref(), Some("layer1.attn_qkv y"));
+    let found = walk(&config, &weights, Phase::Prompt, Some("layer1.attn_qkv"));
+    assert_eq!(found.as_deref(), Some("layer1.attn_qkv y"));
+    let (config, weights) = synthetic::tiny_mixtral(WeightFormat::Q8_0, 3).expect("a small model");
+    let found = walk(&config, &weights, Phase::Prompt, Some("layer1.ffn_down_exps"));
+    assert_eq!(found.as_deref(), Some("layer1.ffn_down_exps y"));
 }
 
 #[test]
@@ -95,11 +104,11 @@ fn a_failing_tuning_gives_way() {
     let mut gpu = gpu();
     // 16384 invocations are more than any adapter has.
     gpu.tuning = Tuning { tiles: 2048, ..Tuning::SOFTWARE };
-    let formats = [WeightFormat::Q4_0].into();
-    pollster::block_on(check::settle(&mut gpu, &formats)).expect("the baseline runs");
+    let needed = [("matmul", Some(WeightFormat::Q4_0))].into();
+    pollster::block_on(check::settle(&mut gpu, &needed)).expect("the baseline runs");
     assert_eq!(gpu.tuning, Tuning::BASELINE);
     let preferred = crate::common::gpu().tuning;
     gpu.tuning = preferred;
-    pollster::block_on(check::settle(&mut gpu, &formats)).expect("it runs");
+    pollster::block_on(check::settle(&mut gpu, &needed)).expect("it runs");
     assert_eq!(gpu.tuning, preferred, "what works is kept");
 }

@@ -9,7 +9,7 @@ use pocketlm::{
     CacheFormat, WeightFormat,
     backend::Gpu,
     kernels::{self, Kernel, Tuning, Variant},
-    model::{Architecture, Phase, RecordOptions, record, synthetic},
+    model::{Phase, RecordOptions, record, synthetic},
 };
 use std::sync::Arc;
 
@@ -120,9 +120,8 @@ fn plans_bind_at_webgpu_default_limits() {
         assert_eq!(limits.max_storage_buffers_per_shader_stage, 8);
         let gpu = Gpu::from_adapter(&adapter, Some(limits)).await.expect("a device");
         assert_eq!(gpu.max_binding_bytes(), 128 << 20);
-        for architecture in [Architecture::Llama, Architecture::Phi3] {
-            for format in WeightFormat::ALL {
-                let (config, weights) = synthetic::tiny(architecture, format, 1).expect("a small model");
+        for format in WeightFormat::ALL {
+            for (_, config, weights) in synthetic::all_tiny(format, 1).expect("small models") {
                 let (placement, placed) = weights.place(config.tied, None, gpu.max_binding_bytes()).expect("it fits");
                 let weights = Arc::new(gpu.load(&placement, |_| ()).await.expect("it loads"));
                 for tuning in [Tuning::BASELINE, Tuning::SOFTWARE] {

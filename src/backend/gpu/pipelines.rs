@@ -99,7 +99,7 @@ impl Gpu {
     /// Waits until everything submitted so far has run.
     ///
     /// Errors: [`crate::Error::Device`].
-    pub(super) async fn finished(&self, doing: &str) -> Result<()> {
+    pub async fn finished(&self, doing: &str) -> Result<()> {
         let (done, wait) = futures_channel::oneshot::channel();
         self.queue.on_submitted_work_done(move || {
             let _ = done.send(());
