@@ -62,6 +62,10 @@ pub enum Error {
     #[error("token id {id} is outside the vocabulary of {n_vocab}")]
     TokenOutOfRange { id: u32, n_vocab: usize },
 
+    /// The model hub could not be reached, refused, or sent something else than it announced.
+    #[error("{what}")]
+    Hub { what: String, hint: String },
+
     /// An argument that no model could satisfy.
     #[error("{what}")]
     Invalid { what: String },
@@ -95,7 +99,7 @@ impl Error {
                 "install a Vulkan driver; Mesa's software one works everywhere: apt install mesa-vulkan-drivers".into()
             }
             Error::NoAdapter { available, .. } => format!("available: {}", available.join(", ")),
-            Error::TooLarge { hint, .. } => hint.clone(),
+            Error::TooLarge { hint, .. } | Error::Hub { hint, .. } => hint.clone(),
             Error::Device { .. } => {
                 "run `pocketlm doctor` to test the driver; a smaller --ctx or another --adapter may help".into()
             }

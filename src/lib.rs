@@ -21,6 +21,8 @@ pub mod cli;
 pub mod convert;
 pub mod error;
 pub mod format;
+#[cfg(feature = "cli")]
+pub mod hub;
 pub mod kernels;
 pub mod model;
 pub mod placement;

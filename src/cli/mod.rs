@@ -7,6 +7,7 @@ mod inspect;
 mod logits;
 mod options;
 mod perplexity;
+mod pull;
 mod quantize;
 mod run;
 
@@ -28,6 +29,7 @@ const EXAMPLES: &str = "Examples:
   pocketlm run model.gguf -p 'Why is the sky blue?'
   pocketlm chat model.gguf --temp 0.8 --top-p 0.95
   pocketlm inspect model.gguf --plan
+  pocketlm pull bartowski/Phi-3.5-mini-instruct-GGUF
   pocketlm doctor";
 
 #[derive(Debug, Subcommand)]
@@ -44,6 +46,8 @@ enum Command {
     Quantize(quantize::Quantize),
     /// Show what a model file holds and what it needs on a device
     Inspect(inspect::Inspect),
+    /// Fetch a model from the Hugging Face hub into the cache that other tools share
+    Pull(pull::Pull),
     /// List adapters, and which one is chosen and why
     Devices(devices::Devices),
     /// Test every kernel on this adapter against its reference
@@ -70,6 +74,7 @@ pub fn main() -> ExitCode {
         Command::Perplexity(command) => command.execute(),
         Command::Quantize(command) => command.execute(),
         Command::Inspect(command) => command.execute(),
+        Command::Pull(command) => command.execute(),
         Command::Devices(command) => command.execute(),
         Command::Doctor(command) => command.execute(),
     };

@@ -1,5 +1,6 @@
 //! Options that commands share, and how they open models with them.
 
+use super::pull::resolve;
 use crate::{
     CacheFormat, Engine, EngineOptions, SamplingOptions, Session, SessionOptions, WeightFormat, model::ModelFile,
 };
@@ -11,7 +12,7 @@ use std::{io::Read, path::PathBuf, sync::Arc};
 /// What to load and where.
 #[derive(Debug, Args)]
 pub struct ModelOptions {
-    /// A GGUF file, or a Hugging Face folder with config.json and *.safetensors
+    /// A GGUF file, a Hugging Face folder with config.json and *.safetensors, or hf:OWNER/REPO[:FILE] of the hub
     pub model: PathBuf,
     /// Adapter to run on: a part of its name, or its index in `pocketlm devices`
     #[arg(long, value_name = "NAME|INDEX")]
@@ -65,6 +66,7 @@ impl SamplingArguments {
 impl ModelOptions {
     /// Loads the model, with a progress bar on stderr where someone can see it.
     pub fn engine(&self) -> anyhow::Result<Arc<Engine>> {
+        let model = resolve(&self.model)?;
         let options = EngineOptions { adapter: self.adapter.clone(), weights: self.weights };
         let bar = ProgressBar::new(0).with_style(ProgressStyle::with_template(
             "loading {bar:30} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec}",
@@ -73,7 +75,7 @@ impl ModelOptions {
             bar.set_length(total);
             bar.set_position(done);
         };
-        let engine = pollster::block_on(Engine::open(&self.model, &options, progress));
+        let engine = pollster::block_on(Engine::open(&model, &options, progress));
         bar.finish_and_clear();
         Ok(Arc::new(engine?))
     }
@@ -93,7 +95,7 @@ impl ModelOptions {
 
     /// Reads the model's description only.
     pub fn file(&self) -> anyhow::Result<ModelFile> {
-        Ok(pollster::block_on(ModelFile::open(&self.model))?)
+        Ok(pollster::block_on(ModelFile::open(&resolve(&self.model)?))?)
     }
 }
 

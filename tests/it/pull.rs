@@ -1,0 +1,527 @@
+//! Models from the hub, which here is a small server in this process: whole downloads, cut ones, and lies.
+
+use crate::{
+    cli::{stderr, stdout},
+    common::path,
+};
+use pocketlm::{
+    Error,
+    hub::{Name, choose},
+    random,
+};
+use sha1::Digest;
+use std::{
+    collections::BTreeMap,
+    io::{BufRead, BufReader, Write},
+    net::{TcpListener, TcpStream},
+    path::{Path, PathBuf},
+    process::{Command, Output},
+    sync::{Arc, Mutex},
+};
+
+const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
+
+/// What the server does wrong with the n-th request for a file's bytes.
+#[derive(Debug, Clone)]
+enum Fault {
+    /// The connection ends after so many bytes of the body.
+    Cut(usize),
+    /// The same, without having said how long the body is.
+    CutUnannounced(usize),
+    /// A status with headers, instead of an answer.
+    Status(u16, &'static str),
+    /// No ranges: always the whole file.
+    NoRange,
+    /// Another range than the one asked for.
+    WrongRange,
+    /// Other bytes than the file's.
+    Damage,
+    /// More bytes than announced.
+    TooMany,
+}
+
+#[derive(Debug, Default)]
+struct Script {
+    files: BTreeMap<String, Vec<u8>>,
+    /// By the number of the request for bytes; those beyond are answered well.
+    faults: Vec<Option<Fault>>,
+    n_bodies: usize,
+    /// Replaces the list of files, when set.
+    listing: Option<String>,
+    /// Replaces the headers that tell checksum and size, when set.
+    about: Option<String>,
+    /// An answer to every request for the list.
+    refusal: Option<(u16, &'static str)>,
+    requests: Vec<Request>,
+    address: String,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Request {
+    /// `GET /path`
+    line: String,
+    range: Option<usize>,
+    has_token: bool,
+}
+
+/// A hub with one repository, `tiny/model`, and a cache of its own.
+struct Server {
+    address: String,
+    script: Arc<Mutex<Script>>,
+    cache: PathBuf,
+}
+
+impl Server {
+    fn new(label: &str, files: &[(&str, Vec<u8>)]) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = format!("http://{}", listener.local_addr().expect("an address"));
+        let files = files.iter().map(|(name, bytes)| (name.to_string(), bytes.clone())).collect();
+        let script = Arc::new(Mutex::new(Script { files, address: address.clone(), ..Script::default() }));
+        let cache = std::env::temp_dir().join(format!("pocketlm-hub-{label}-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&cache);
+        let shared = script.clone();
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                // A client that leaves early is part of the game.
+                let _ = serve(stream, &shared);
+            }
+        });
+        Self { address, script, cache }
+    }
+
+    fn faults(&self, faults: &[Option<Fault>]) {
+        let mut script = self.script.lock().expect("no panic");
+        (script.faults, script.n_bodies) = (faults.to_vec(), 0);
+    }
+
+    fn edit(&self, edit: impl FnOnce(&mut Script)) {
+        edit(&mut self.script.lock().expect("no panic"));
+    }
+
+    /// The requests since the last call.
+    fn requests(&self) -> Vec<Request> {
+        std::mem::take(&mut self.script.lock().expect("no panic").requests)
+    }
+
+    fn pocketlm(&self, arguments: &[&str]) -> Output {
+        pocketlm(arguments, &self.address, &self.cache)
+    }
+
+    fn pull(&self, arguments: &[&str]) -> Output {
+        self.pocketlm(&[&["pull", "tiny/model"], arguments].concat())
+    }
+
+    fn repo(&self) -> PathBuf {
+        self.cache.join("hub/models--tiny--model")
+    }
+
+    /// Files that the cache holds, by kind.
+    fn blobs(&self) -> Vec<String> {
+        let entries = std::fs::read_dir(self.repo().join("blobs")).into_iter().flatten().flatten();
+        entries.map(|entry| entry.file_name().into_string().expect("UTF-8")).collect()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.cache);
+    }
+}
+
+fn pocketlm(arguments: &[&str], endpoint: &str, cache: &Path) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_pocketlm"));
+    for name in ["http_proxy", "https_proxy", "all_proxy", "HF_HUB_CACHE", "HF_HUB_OFFLINE"] {
+        command.env_remove(name).env_remove(name.to_ascii_uppercase());
+    }
+    command.env("HF_ENDPOINT", endpoint).env("HF_HOME", cache).env("HF_TOKEN", "hf_secret");
+    command.args(arguments).output().expect("it starts")
+}
+
+fn serve(mut stream: TcpStream, script: &Mutex<Script>) -> std::io::Result<()> {
+    let mut request = Request::default();
+    for (i, line) in BufReader::new(stream.try_clone()?).lines().enumerate() {
+        let line = line?;
+        let lower = line.to_ascii_lowercase();
+        match i {
+            0 => request.line = line.trim_end_matches(" HTTP/1.1").into(),
+            _ if line.is_empty() => break,
+            _ if lower.starts_with("authorization: bearer hf_secret") => request.has_token = true,
+            _ => {
+                let from = lower.strip_prefix("range: bytes=").map(|range| range.trim_end_matches('-').parse());
+                request.range = from.and_then(Result::ok).or(request.range);
+            }
+        }
+    }
+    let answer = answer(&request, &mut script.lock().expect("no panic"));
+    stream.write_all(&answer)
+}
+
+/// A whole answer as bytes on the wire; each connection carries one.
+fn answer(request: &Request, script: &mut Script) -> Vec<u8> {
+    script.requests.push(request.clone());
+    let reply = |status: u16, headers: &str, body: &[u8]| {
+        let head = format!("HTTP/1.1 {status} x\r\nconnection: close\r\n{headers}\r\n");
+        [head.as_bytes(), body].concat()
+    };
+    let (method, path) = request.line.split_once(' ').expect("a request line");
+    if path.contains("old/name") {
+        let to = path.replace("old/name", "tiny/model");
+        return reply(307, &format!("location: {to}\r\ncontent-length: 0\r\n"), b"");
+    }
+    if path == "/api/models/tiny/model/revision/main" {
+        if let Some((status, headers)) = script.refusal {
+            return reply(status, &format!("{headers}content-length: 0\r\n"), b"");
+        }
+        let names: Vec<_> = script.files.keys().map(|name| serde_json::json!({ "rfilename": name })).collect();
+        let listing = serde_json::json!({ "sha": COMMIT, "siblings": names }).to_string();
+        let listing = script.listing.clone().unwrap_or(listing);
+        return reply(200, &format!("content-length: {}\r\n", listing.len()), listing.as_bytes());
+    }
+    let name = path.rsplit_once(COMMIT).or(path.split_once("/storage")).map_or("", |(_, name)| name);
+    let name = name.trim_start_matches('/').replace("%20", " ");
+    let Some(bytes) = script.files.get(&name).cloned() else {
+        return reply(404, "x-error-message: Entry not found\r\ncontent-length: 0\r\n", b"");
+    };
+    // As on the hub, large files lie in a storage behind an address of its own, and small ones do not.
+    let is_large = !name.ends_with(".json");
+    if is_large && path.contains("/resolve/") {
+        let about = script.about.clone().unwrap_or(about(&bytes, "x-linked-etag", "x-linked-size"));
+        let storage = script.address.replace("127.0.0.1", "localhost");
+        let to = format!("location: {storage}/storage/{}\r\n", name.replace(' ', "%20"));
+        return reply(302, &format!("{about}{to}content-length: 0\r\n"), b"");
+    }
+    if method == "HEAD" {
+        return reply(200, &script.about.clone().unwrap_or(about(&bytes, "etag", "content-length")), b"");
+    }
+    body(request.range, script, bytes, reply)
+}
+
+/// Headers that tell a file's checksum and size.
+fn about(bytes: &[u8], etag: &str, size: &str) -> String {
+    let hex = |sum: &[u8]| sum.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let sum = match etag {
+        "etag" => hex(&sha1::Sha1::digest([format!("blob {}\0", bytes.len()).as_bytes(), bytes].concat())),
+        _ => hex(&sha2::Sha256::digest(bytes)),
+    };
+    format!("{etag}: \"{sum}\"\r\n{size}: {}\r\n", bytes.len())
+}
+
+/// A file's bytes from an offset on, with the next fault of the script.
+fn body(
+    range: Option<usize>,
+    script: &mut Script,
+    mut bytes: Vec<u8>,
+    reply: impl Fn(u16, &str, &[u8]) -> Vec<u8>,
+) -> Vec<u8> {
+    let fault = script.faults.get(script.n_bodies).cloned().flatten();
+    script.n_bodies += 1;
+    let total = bytes.len();
+    let from = range.filter(|_| !matches!(fault, Some(Fault::NoRange)));
+    let first = from.unwrap_or(0);
+    if first >= total {
+        return reply(416, &format!("content-range: bytes */{total}\r\ncontent-length: 0\r\n"), b"");
+    }
+    let (status, range) = match from {
+        None => (200, String::new()),
+        Some(from) => {
+            let told = from + usize::from(matches!(fault, Some(Fault::WrongRange)));
+            (206, format!("content-range: bytes {told}-{}/{total}\r\n", total - 1))
+        }
+    };
+    let length = format!("content-length: {}\r\n", total - first);
+    match fault {
+        Some(Fault::Cut(n)) => reply(status, &(range + &length), &bytes[first..total.min(first + n)]),
+        Some(Fault::CutUnannounced(n)) => reply(status, &range, &bytes[first..total.min(first + n)]),
+        Some(Fault::Status(status, headers)) => reply(status, &format!("{headers}content-length: 0\r\n"), b""),
+        Some(Fault::TooMany) => reply(status, &range, &[&bytes[first..], b"more"].concat()),
+        Some(Fault::Damage) => {
+            bytes[total / 2] ^= 1;
+            reply(status, &(range + &length), &bytes[first..])
+        }
+        Some(Fault::NoRange | Fault::WrongRange) | None => reply(status, &(range + &length), &bytes[first..]),
+    }
+}
+
+fn noise(seed: u64, n: usize) -> Vec<u8> {
+    (0..n as u64).map(|i| random::bits(seed, i) as u8).collect()
+}
+
+fn golden_gguf(format: &str) -> Vec<u8> {
+    std::fs::read(path(&format!("tests/data/golden-gguf/{format}.gguf"))).expect("the file")
+}
+
+/// The path that a successful pull prints.
+fn pulled(output: &Output) -> PathBuf {
+    assert!(output.status.success(), "{}", stderr(output));
+    PathBuf::from(stdout(output).trim_end())
+}
+
+fn failed(output: &Output, parts: &[&str]) {
+    let told = stderr(output);
+    assert_eq!(output.status.code(), Some(1), "{told}");
+    assert_eq!(stdout(output), "");
+    for part in parts.iter().chain(&["hint: "]) {
+        assert!(told.contains(part), "`{part}` in {told}");
+    }
+    assert!(!told.contains("panicked") && !told.contains("hf_secret"), "{told}");
+}
+
+#[test]
+fn a_folder_comes_whole_and_only_once() {
+    let folder = path("tests/data/golden/llama2");
+    let files: Vec<(String, Vec<u8>)> = std::fs::read_dir(&folder)
+        .expect("the checkpoint")
+        .flatten()
+        .map(|entry| (entry.file_name().into_string().expect("UTF-8"), std::fs::read(entry.path()).expect("a file")))
+        .collect();
+    let mut all: Vec<(&str, Vec<u8>)> = files.iter().map(|(name, bytes)| (name.as_str(), bytes.clone())).collect();
+    all.push(("README.md", b"# hello".to_vec()));
+    all.push(("consolidated.safetensors", noise(1, 1000)));
+    let server = Server::new("folder", &all);
+    let output = server.pull(&[]);
+    let model = pulled(&output);
+    assert!(stderr(&output).contains("tiny/model at 0123456789ab: config.json"), "{}", stderr(&output));
+    for (name, bytes) in &files {
+        // The reference results are no part of a model.
+        let wanted = name != "golden.json";
+        assert_eq!(std::fs::read(model.join(name)).ok(), wanted.then(|| bytes.clone()), "{name}");
+    }
+    assert!(!model.join("README.md").exists() && !model.join("consolidated.safetensors").exists());
+    // The layout that other tools look for.
+    assert_eq!(model, server.repo().join("snapshots").join(COMMIT));
+    assert_eq!(std::fs::read_to_string(server.repo().join("refs/main")).expect("a ref"), COMMIT);
+    assert!(server.blobs().iter().all(|name| matches!(name.len(), 40 | 64)), "{:?}", server.blobs());
+
+    let requests = server.requests();
+    assert!(requests.iter().filter(|r| r.line.contains("/resolve/")).all(|r| r.has_token), "{requests:?}");
+    assert!(requests.iter().filter(|r| r.line.contains("/storage/")).all(|r| !r.has_token), "{requests:?}");
+    assert!(requests.iter().any(|r| r.line.contains("/storage/")));
+
+    assert_eq!(pulled(&server.pull(&[])), model);
+    let lines: Vec<String> = server.requests().into_iter().map(|r| r.line).collect();
+    assert_eq!(lines, ["GET /api/models/tiny/model/revision/main"], "a second pull only asks what there is");
+
+    // What runs from the cache asks nobody, and computes what the folder itself does.
+    let nobody = "http://127.0.0.1:1";
+    let run = |model: &str| pocketlm(&["logits", model, "--ids", "5,6,7"], nobody, &server.cache);
+    let (from_cache, direct) = (run("hf:tiny/model"), run(folder.to_str().expect("UTF-8")));
+    assert!(from_cache.status.success(), "{}", stderr(&from_cache));
+    assert_eq!(stdout(&from_cache), stdout(&direct));
+
+    // A shard that is gone makes the cached folder no model any more.
+    let shard = model.join("model-00002-of-00003.safetensors");
+    std::fs::remove_file(std::fs::canonicalize(&shard).expect("a link")).expect("a blob");
+    failed(&run("hf:tiny/model"), &["cannot reach 127.0.0.1:1"]);
+    pulled(&server.pull(&[]));
+    assert!(run("hf:tiny/model").status.success());
+}
+
+#[test]
+fn a_model_that_is_named_is_fetched_and_runs() {
+    let server = Server::new("run", &[("Q4_0.gguf", golden_gguf("Q4_0")), ("Q8_0.gguf", golden_gguf("Q8_0"))]);
+    for (name, file) in [("hf:tiny/model", "Q4_0"), ("hf:tiny/model:Q8_0.gguf", "Q8_0"), ("hf:tiny/model:*8*", "Q8_0")]
+    {
+        let direct = path(&format!("tests/data/golden-gguf/{file}.gguf"));
+        let direct = server.pocketlm(&["logits", direct.to_str().expect("UTF-8"), "--ids", "5,6,7"]);
+        let output = server.pocketlm(&["logits", name, "--ids", "5,6,7"]);
+        assert!(output.status.success(), "{}", stderr(&output));
+        assert_eq!(stdout(&output), stdout(&direct), "{name}");
+    }
+    assert_eq!(server.blobs().len(), 2);
+    // A repository that was renamed answers under its new name.
+    let renamed = pulled(&server.pocketlm(&["pull", "old/name:Q4_0.gguf"]));
+    assert!(std::fs::read(renamed).expect("a file") == golden_gguf("Q4_0"));
+    let output = server.pocketlm(&["inspect", "hf:tiny/model:*"]);
+    failed(&output, &["`hf:tiny/model:*` stands for 2 files"]);
+}
+
+/// Each way in which a download can break off, and that the next one goes on and ends with the right bytes.
+#[test]
+fn cut_downloads_go_on() {
+    let bytes = noise(2, 700_000);
+    let server = Server::new("cut", &[("a model.gguf", bytes.clone())]);
+    let blob = || server.blobs().iter().any(|name| name.len() == 64);
+    for (cut, ranges) in [
+        (vec![Some(Fault::Cut(300_000))], vec![None, Some(300_000)]),
+        (vec![Some(Fault::CutUnannounced(300_000))], vec![None, Some(300_000)]),
+        (vec![Some(Fault::Cut(1)), Some(Fault::Cut(0)), Some(Fault::Cut(9))], vec![None, Some(1), Some(1), Some(10)]),
+        (vec![Some(Fault::Cut(300_000)), Some(Fault::NoRange)], vec![None, Some(300_000)]),
+    ] {
+        let _ = std::fs::remove_dir_all(server.repo());
+        server.requests();
+        server.faults(&cut);
+        let model = pulled(&server.pull(&[]));
+        assert!(std::fs::read(&model).expect("a file") == bytes, "{cut:?}: other bytes arrived");
+        let asked = server.requests().into_iter().filter(|r| r.line.starts_with("GET /storage"));
+        assert_eq!(asked.map(|r| r.range).collect::<Vec<_>>(), ranges, "{cut:?}");
+    }
+    // Broken off for good: the half file is no model, neither by its name nor for a run from the cache.
+    let _ = std::fs::remove_dir_all(server.repo());
+    server.faults(&[Some(Fault::Cut(300_000)), Some(Fault::Status(503, ""))]);
+    failed(&server.pull(&[]), &["fails to give a model.gguf of tiny/model (HTTP status 503)"]);
+    assert!(!blob(), "{:?}", server.blobs());
+    assert!(server.blobs()[0].ends_with(".incomplete"), "{:?}", server.blobs());
+    assert!(!server.repo().join("snapshots").exists() && !server.repo().join("refs").exists());
+    failed(&pocketlm(&["inspect", "hf:tiny/model"], "http://127.0.0.1:1", &server.cache), &["cannot reach"]);
+    server.requests();
+    server.faults(&[]);
+    assert!(std::fs::read(pulled(&server.pull(&[]))).expect("a file") == bytes);
+    assert!(server.requests().iter().any(|r| r.range == Some(300_000)), "it went on");
+    // Nothing arrives any more, again and again: told as what it is, and what is there stays.
+    let _ = std::fs::remove_dir_all(server.repo());
+    server.faults(&vec![Some(Fault::Cut(100)); 1].into_iter().chain(vec![Some(Fault::Cut(0)); 9]).collect::<Vec<_>>());
+    failed(&server.pull(&[]), &["cannot reach", "100 of 700000 bytes of a model.gguf are kept"]);
+}
+
+/// What an earlier try left may be anything; only the announced bytes become a blob.
+#[test]
+fn damaged_downloads_are_removed() {
+    let (bytes, small) = (noise(3, 50_000), b"[1]".to_vec());
+    let server = Server::new("damage", &[("x.gguf", bytes.clone()), ("config.json", small)]);
+    for (file, part) in [("x.gguf", "x.gguf arrived damaged: checksum"), ("config.json", "config.json arrived damaged")]
+    {
+        server.faults(&[Some(Fault::Damage)]);
+        failed(&server.pull(&["--file", file]), &[part, "has been removed"]);
+        assert_eq!(server.blobs(), [""; 0]);
+    }
+    for (faults, part) in [
+        (vec![Some(Fault::TooMany)], "more than the announced 50000 bytes"),
+        (vec![Some(Fault::Cut(400)), Some(Fault::WrongRange)], "the range `bytes 401-49999/50000`"),
+        (vec![Some(Fault::Cut(400)), Some(Fault::Damage)], "checksum"),
+    ] {
+        server.faults(&faults);
+        failed(&server.pull(&[]), &[part]);
+        assert_eq!(server.blobs(), [""; 0], "{part}");
+    }
+    server.faults(&[]);
+    let model = pulled(&server.pull(&[]));
+    let blob = std::fs::canonicalize(&model).expect("a link");
+    for left in [noise(4, 20_000), noise(4, 60_000), noise(4, 50_000)] {
+        let incomplete = PathBuf::from(format!("{}.incomplete", blob.display()));
+        std::fs::rename(&blob, &incomplete).expect("it was there");
+        std::fs::write(&incomplete, &left).expect("it is written");
+        if left.len() <= bytes.len() {
+            failed(&server.pull(&[]), &["checksum"]);
+        }
+        assert!(std::fs::read(pulled(&server.pull(&[]))).expect("a file") == bytes, "{} bytes were left", left.len());
+    }
+}
+
+#[test]
+fn refusals_say_what_to_do() {
+    let server = Server::new("refusal", &[("x.gguf", noise(5, 100))]);
+    for (refusal, parts) in [
+        (
+            (401, "x-error-message: Access to it is restricted\r\n"),
+            ["refuses tiny/model (HTTP status 401): Access", "HF_TOKEN"],
+        ),
+        ((403, ""), ["refuses tiny/model", "accept terms"]),
+        ((404, ""), ["does not have tiny/model", "compare the name"]),
+        ((500, ""), ["fails to give tiny/model", "try again later"]),
+    ] {
+        server.edit(|script| script.refusal = Some(refusal));
+        failed(&server.pull(&[]), &parts);
+    }
+    server.edit(|script| script.refusal = None);
+    server.faults(&[Some(Fault::Status(403, ""))]);
+    failed(&server.pull(&[]), &["refuses x.gguf of tiny/model"]);
+    failed(&server.pull(&["--file", "y.gguf"]), &["no file of the repository matches `y.gguf`", "it holds x.gguf"]);
+    let nobody = pocketlm(&["pull", "tiny/model"], "http://127.0.0.1:1", &server.cache);
+    failed(&nobody, &["cannot reach 127.0.0.1:1", "on another machine, copy what it prints"]);
+    for name in ["tiny", "tiny/../model", "/etc/passwd", "a/b/c", "a/b:", "a/b@../x", "a/b@", "../b", "a/.."] {
+        failed(&server.pocketlm(&["pull", name]), &["names no repository"]);
+    }
+    failed(&pocketlm(&["pull", "tiny/model"], "ftp://x", &server.cache), &["which is no address"]);
+}
+
+/// Names, checksums and sizes that a hostile server might send.
+#[test]
+fn hostile_answers_stay_in_the_cache() {
+    let server = Server::new("hostile", &[("x.gguf", noise(6, 1000))]);
+    let listing =
+        |sha: &str, file: &str| serde_json::json!({ "sha": sha, "siblings": [{ "rfilename": file }] }).to_string();
+    for file in [
+        "../x.gguf",
+        "/tmp/x.gguf",
+        "a/../../x.gguf",
+        "a//x.gguf",
+        "./x.gguf",
+        "..\\x.gguf",
+        "C:x.gguf",
+        "a\n.gguf",
+        "",
+    ] {
+        server.edit(|script| script.listing = Some(listing(COMMIT, file)));
+        failed(&server.pull(&[]), &["lists a file that leaves its folder"]);
+    }
+    for sha in ["../../x", "", "a/b", "."] {
+        server.edit(|script| script.listing = Some(listing(sha, "x.gguf")));
+        failed(&server.pull(&[]), &["is at a commit that is none"]);
+    }
+    for text in ["", "[]", "{}", "<html>", "{\"sha\": 3}"] {
+        server.edit(|script| script.listing = Some(text.into()));
+        failed(&server.pull(&[]), &["something else than a list of files"]);
+    }
+    server.edit(|script| script.listing = None);
+    let sum = "0".repeat(64);
+    for (about, part) in [
+        ("x-linked-etag: \"../../../x\"\r\nx-linked-size: 1000\r\n".to_string(), "neither checksum nor size"),
+        ("x-linked-size: 1000\r\n".into(), "neither checksum nor size"),
+        (format!("x-linked-etag: {sum}\r\nx-linked-size: -1\r\n"), "neither checksum nor size"),
+        (format!("x-linked-etag: {sum}\r\nx-linked-size: 1000\r\n"), "arrived damaged: checksum"),
+        (format!("x-linked-etag: {sum}\r\nx-linked-size: 999\r\n"), "more than the announced 999 bytes"),
+        (format!("x-linked-etag: {sum}\r\nx-linked-size: 0\r\n"), "arrived damaged: checksum"),
+        // Never as long as announced: the server has no byte 1000.
+        (format!("x-linked-etag: {sum}\r\nx-linked-size: {}\r\n", u64::MAX), "HTTP status 416"),
+    ] {
+        server.edit(|script| script.about = Some(about.clone()));
+        failed(&server.pull(&[]), &[part]);
+        let whole = server.blobs().iter().any(|name| !name.ends_with(".incomplete"));
+        assert!(!whole && !server.repo().join("snapshots").exists(), "{about}: {:?}", server.blobs());
+    }
+    // Nothing was written beside the cache's own folders.
+    let mut entries: Vec<_> = std::fs::read_dir(server.cache.join("hub")).expect("a cache").flatten().collect();
+    entries.sort_by_key(|entry| entry.file_name());
+    let names: Vec<_> = entries.iter().map(|entry| entry.file_name().into_string().expect("UTF-8")).collect();
+    assert_eq!(names, [".locks", "models--tiny--model"]);
+}
+
+/// The rule by which files are chosen.
+#[test]
+fn the_model_of_a_repository_is_chosen() {
+    let folder = "config.json, model.safetensors, tokenizer.json, README.md";
+    for (files, pattern, want) in [
+        ("a-Q8_0.gguf, a-Q4_0.gguf, a-f16.gguf", None, "a-Q4_0.gguf"),
+        ("a-Q4_0_4_4.gguf, a-Q8_0.gguf", None, "a-Q8_0.gguf"),
+        ("a.q4_1.gguf, mmproj-a-q4_0.gguf, a.Q4_0.imatrix.gguf", None, "a.q4_1.gguf"),
+        ("x/a-Q4_0-00001-of-00002.gguf, x/a-Q4_0-00002-of-00002.gguf, a-BF16.gguf", None, "a-BF16.gguf"),
+        ("whatever.gguf, config.json", None, "whatever.gguf"),
+        (&format!("{folder}, a-Q4_0.gguf"), None, "a-Q4_0.gguf"),
+        (&format!("{folder}, a-f32.gguf"), None, "config.json tokenizer.json model.safetensors"),
+        (folder, Some("*.json"), "config.json tokenizer.json"),
+        (folder, Some("README.md"), "README.md"),
+        ("a[1].gguf, a1.gguf", Some("a[1].gguf"), "a[1].gguf"),
+        ("config.json, gptq_model-4bit-128g.safetensors", None, "config.json gptq_model-4bit-128g.safetensors"),
+        ("a-Q4_0.gguf, b-Q4_0.gguf", None, "error: 2 GGUF files are Q4_0"),
+        ("a-IQ2_XS.gguf, b-IQ2_XXS.gguf", None, "error: no GGUF file has a label"),
+        ("README.md", None, "error: neither a GGUF file nor"),
+        ("a.gguf", Some("["), "error: is not a file's name or pattern"),
+    ] {
+        let files: Vec<String> = files.split(", ").map(str::to_string).collect();
+        match (choose(&files, pattern), want.strip_prefix("error: ")) {
+            (Ok(choice), None) => assert_eq!(choice.files.join(" "), want),
+            (Err(error), Some(part)) => assert!(error.to_string().contains(part), "{error}"),
+            (found, _) => panic!("{files:?}: {found:?} instead of {want}"),
+        }
+    }
+}
+
+#[test]
+fn names_are_read() {
+    let name = |text: &str| Name::parse(text).map(|n| (n.repo, n.revision, n.file.unwrap_or_default()));
+    let parts = |repo: &str, revision: &str, file: &str| (repo.to_string(), revision.to_string(), file.to_string());
+    assert_eq!(name("a/b").expect("a name"), parts("a/b", "main", ""));
+    assert_eq!(name("hf:a-1/b.c_d:x/y-*.gguf").expect("a name"), parts("a-1/b.c_d", "main", "x/y-*.gguf"));
+    assert_eq!(name("hf:a/b@refs/pr/1:x").expect("a name"), parts("a/b", "refs/pr/1", "x"));
+    assert!(matches!(name("a b/c"), Err(Error::Hub { .. })));
+}
