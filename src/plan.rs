@@ -86,6 +86,8 @@ pub struct Plan {
 impl Plan {
     /// The buffer called `name`, made if it is new.
     pub fn buffer(&mut self, name: &str, bytes: u64, content: Content) -> Slot {
+        // As devices allocate: sizes then add up to what a plan takes there.
+        let bytes = bytes.next_multiple_of(16);
         if let Some(slot) = self.find(name) {
             let buffer = &mut self.buffers[slot.0];
             assert_eq!(buffer.content, content, "buffer `{name}` has one content");

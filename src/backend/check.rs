@@ -8,7 +8,7 @@ use super::{
 use crate::{
     error::{Error, Result},
     format::{ByteSource, TensorInfo, WeightFormat, pack::n_blocks},
-    kernels::{ALL, CacheFormat, Kernel, Tuning, Variant},
+    kernels::{ALL, CacheLayout, Kernel, Tuning, Variant, rope_workgroups},
     placement::{Matrix, Part, Placement},
     plan::{Content, Dispatch, Extent::*, Grid, Plan, Slot, WeightSlot},
     random,
@@ -148,26 +148,8 @@ pub fn cases(kernel: &'static Kernel, variant: Variant) -> Box<dyn Iterator<Item
                 },
             ))
         }
-        "rope" => Box::new(
-            [(3, 1, 64, 64, 0, 3, 5), (2, 2, 96, 96, 1, 1, 0), (4, 2, 128, 96, 0, 2, 62), (1, 1, 4, 2, 1, 5, 1)]
-                .into_iter()
-                .map(move |shape| build(format!("heads {}/{} of {}", shape.0, shape.1, shape.2)).rope(shape)),
-        ),
-        "attention" => Box::new(
-            [
-                (3, 1, 64, 1, 0, 0),
-                (2, 2, 96, 3, 30, 0),
-                (4, 2, 128, 2, 127, 48),
-                (1, 1, 4, 5, 0, 2),
-                (2, 1, 96, 2, 1030, 0),
-                (2, 1, 256, 1, 2100, 2047),
-            ]
-            .into_iter()
-            .map(move |shape| {
-                build(format!("{} keys, heads {}/{} of {}", shape.4 + shape.3, shape.0, shape.1, shape.2))
-                    .attention(shape)
-            }),
-        ),
+        "rope" => Box::new(ROPE_CASES.iter().map(move |case| build(case.0.to_string()).rope(case))),
+        "attention" => Box::new(ATTENTION_CASES.iter().map(move |case| build(case.0.to_string()).attention(case))),
         "swiglu" => Box::new(
             [(1, 1, 1), (160, 3, 1), (1537, 2, 1), (96, 3, 2)]
                 .into_iter()
@@ -187,6 +169,62 @@ pub fn cases(kernel: &'static Kernel, variant: Variant) -> Box<dyn Iterator<Item
     }
 }
 
+/// Heads of queries and of keys and values, numbers of a head, the part of the key/value heads that a cache is for.
+#[derive(Debug, Clone, Copy)]
+struct Heads {
+    n: usize,
+    n_kv: usize,
+    dim: usize,
+    first: usize,
+    part: usize,
+}
+
+/// A batch of tokens from a position on, and the rows of the cache; 0: one for each position, and some to spare.
+#[derive(Debug, Clone, Copy)]
+struct Span {
+    n_tokens: usize,
+    position: usize,
+    capacity: usize,
+}
+
+const fn heads(n: usize, n_kv: usize, dim: usize) -> Heads {
+    Heads { n, n_kv, dim, first: 0, part: n_kv }
+}
+
+const fn span(n_tokens: usize, position: usize, capacity: usize) -> Span {
+    Span { n_tokens, position, capacity }
+}
+
+/// What, heads, span, rope_dim, interleaved.
+type RopeCase = (&'static str, Heads, Span, usize, usize);
+const ROPE_CASES: [RopeCase; 9] = [
+    ("3/1 heads of 64", heads(3, 1, 64), span(3, 5, 0), 64, 0),
+    ("2/2 heads of 96", heads(2, 2, 96), span(1, 0, 0), 96, 1),
+    ("4/2 heads of 128, 96 rotated", heads(4, 2, 128), span(2, 62, 0), 96, 0),
+    ("1/1 heads of 4, 2 rotated", heads(1, 1, 4), span(5, 1, 0), 2, 1),
+    ("6/3 heads of 16", heads(6, 3, 16), span(2, 3, 0), 16, 0),
+    ("2/1 heads of 100", heads(2, 1, 100), span(2, 3, 0), 100, 0),
+    ("a ring of 8 wraps", heads(2, 1, 32), span(5, 13, 8), 32, 0),
+    ("the last part of 10/5 heads of 96", Heads { first: 3, part: 2, ..heads(10, 5, 96) }, span(2, 3, 0), 96, 0),
+    ("a middle part of 3/3 heads of 16", Heads { first: 1, part: 1, ..heads(3, 3, 16) }, span(3, 6, 7), 16, 1),
+];
+
+/// What, heads, span, window.
+type AttentionCase = (&'static str, Heads, Span, usize);
+const ATTENTION_CASES: [AttentionCase; 11] = [
+    ("1 key, 3/1 heads of 64", heads(3, 1, 64), span(1, 0, 0), 0),
+    ("33 keys, 2/2 heads of 96", heads(2, 2, 96), span(3, 30, 0), 0),
+    ("129 keys, 4/2 heads of 128, window 48", heads(4, 2, 128), span(2, 127, 0), 48),
+    ("5 keys, 1/1 heads of 4, window 2", heads(1, 1, 4), span(5, 0, 0), 2),
+    ("1032 keys, 2/1 heads of 96", heads(2, 1, 96), span(2, 1030, 0), 0),
+    ("2101 keys, 2/1 heads of 256, window 2047", heads(2, 1, 256), span(1, 2100, 0), 2047),
+    ("40 keys, 6/3 heads of 16", heads(6, 3, 16), span(2, 38, 0), 0),
+    ("40 keys, 2/1 heads of 100", heads(2, 1, 100), span(2, 38, 0), 0),
+    ("a ring of 24, window 20", heads(3, 3, 64), span(5, 61, 24), 20),
+    ("a ring of 1302, window 1300", heads(2, 1, 16), span(3, 2000, 1302), 1300),
+    ("the last part of 10/5 heads of 96", Heads { first: 3, part: 2, ..heads(10, 5, 96) }, span(2, 70, 0), 0),
+];
+
 pub(super) struct Builder {
     kernel: &'static Kernel,
     pub(super) variant: Variant,
@@ -197,8 +235,14 @@ pub(super) struct Builder {
     seed: u64,
 }
 
-/// A cache slot beyond those in use, which nothing may read or write.
-const SPARE_SLOTS: usize = 3;
+/// Rows of the cache beyond those in use, which nothing may read or write.
+const SPARE_ROWS: usize = 3;
+
+impl Span {
+    fn rows(self) -> usize {
+        if self.capacity > 0 { self.capacity } else { self.position + self.n_tokens + SPARE_ROWS }
+    }
+}
 
 impl Builder {
     pub(super) fn new(kernel: &'static Kernel, variant: Variant, name: String) -> Self {
@@ -250,34 +294,35 @@ impl Builder {
         }
     }
 
-    fn rope(mut self, shape: (usize, usize, usize, usize, usize, usize, usize)) -> Case {
-        let (n_heads, n_kv, head_dim, rope_dim, interleaved, n_tokens, position) = shape;
-        let capacity = position + n_tokens + SPARE_SLOTS;
-        let stride = (n_heads + 2 * n_kv) * head_dim;
+    fn rope(mut self, &(_, heads, span, rope_dim, interleaved): &RopeCase) -> Case {
+        let Span { n_tokens, position, .. } = span;
+        let (capacity, layout) = (span.rows(), self.layout(heads));
+        let stride = (heads.n + 2 * heads.n_kv) * heads.dim;
         let step = self.step(n_tokens, position, &[]);
         let qkv = self.random("qkv", n_tokens * stride, 1.0);
-        let angles = self.random("angles", capacity * rope_dim, 0.5);
-        let q = self.poisoned("q", n_tokens * n_heads * head_dim);
-        let words = self.cache().bytes(n_kv * capacity * head_dim) as usize / 4;
+        let angles = self.random("angles", (position + n_tokens) * rope_dim, 0.5);
+        let q = self.poisoned("q", n_tokens * heads.n * heads.dim);
+        let words = capacity * layout.row_words();
         let (k, v) = (self.poisoned("k", words), self.poisoned("v", words));
-        let params = [n_heads, n_kv, head_dim, rope_dim, interleaved, capacity, stride];
+        let Heads { n, n_kv, dim, first, part } = heads;
+        let params = [n, n_kv, dim, rope_dim, interleaved, capacity, first, part, stride];
         let params = params.iter().map(|&p| p as u32).chain([0.125f32.to_bits()]).collect();
-        let grid = [Fixed((stride / 4).div_ceil(64) as u32), PerTokens(1)];
+        let grid = [Fixed(rope_workgroups(layout, n / n_kv) as u32), PerTokens(1)];
         self.case(params, &[step, qkv, angles], &[q, k, v], None, grid, n_tokens)
     }
 
-    fn attention(mut self, shape: (usize, usize, usize, usize, usize, usize)) -> Case {
-        let (n_heads, n_kv, head_dim, n_tokens, position, window) = shape;
-        let used = position + n_tokens;
-        let capacity = used + SPARE_SLOTS;
+    fn attention(mut self, &(_, heads, span, window): &AttentionCase) -> Case {
+        let Span { n_tokens, position, .. } = span;
+        let capacity = span.rows();
         let step = self.step(n_tokens, position, &[]);
-        let q = self.random("q", n_tokens * n_heads * head_dim, 0.3);
-        let (k, v) =
-            (self.cached("k", n_kv, capacity, used, head_dim), self.cached("v", n_kv, capacity, used, head_dim));
-        let stride = n_blocks(n_heads * head_dim) * 32;
+        let q = self.random("q", n_tokens * heads.n * heads.dim, 0.3);
+        let (k, v) = (self.cached("k", heads, span, window), self.cached("v", heads, span, window));
+        let stride = n_blocks(heads.n * heads.dim) * 32;
         let out = self.poisoned("out", n_tokens * stride);
-        let params = [n_heads, n_kv, head_dim, capacity, window, stride].map(|p| p as u32).to_vec();
-        self.case(params, &[step, q, k, v], &[out], None, [Fixed(n_heads as u32), PerTokens(1)], n_tokens)
+        let Heads { n, n_kv, dim, first, part } = heads;
+        let params = [n, n_kv, dim, capacity, window, first, part, stride].map(|p| p as u32).to_vec();
+        let grid = [Fixed((part * (n / n_kv)) as u32), PerTokens(1)];
+        self.case(params, &[step, q, k, v], &[out], None, grid, n_tokens)
     }
 
     fn swiglu(mut self, dim: usize, n_tokens: usize, rows_per_token: usize) -> Case {
@@ -308,8 +353,9 @@ impl Builder {
         self.case(vec![n as u32], &[logits], &[token], None, [Fixed(1), Fixed(1)], 1)
     }
 
-    fn cache(&self) -> CacheFormat {
-        self.variant.cache.expect("a kernel with a cache")
+    fn layout(&self, heads: Heads) -> CacheLayout {
+        let format = self.variant.cache.expect("a kernel with a cache");
+        CacheLayout { format, n_heads: heads.part, head_dim: heads.dim }
     }
 
     pub(super) fn next_seed(&mut self) -> u64 {
@@ -341,18 +387,19 @@ impl Builder {
         self.buffer(name, vec![POISON; words])
     }
 
-    /// A cache whose first `used` slots of each head hold numbers; the others hold NaN, which must not be read.
-    fn cached(&mut self, name: &str, n_kv: usize, capacity: usize, used: usize, head_dim: usize) -> Slot {
-        let mut values = random::with_outliers(self.next_seed(), n_kv * capacity * head_dim, 0.5);
-        for (i, value) in values.iter_mut().enumerate() {
-            if i / head_dim % capacity >= used {
-                *value = f32::NAN;
+    /// A cache with numbers in the rows that the batch's tokens see; the others hold NaN, which must not be read.
+    fn cached(&mut self, name: &str, heads: Heads, span: Span, window: usize) -> Slot {
+        let (layout, end) = (self.layout(heads), span.position + span.n_tokens);
+        let begin = if window > 0 { (span.position + 1).saturating_sub(window) } else { 0 };
+        // In f32, in f16 and as scales of groups, these words are NaN.
+        let mut words = vec![0x7fff_7fff; span.rows() * layout.row_words()];
+        for position in begin..end {
+            let values = random::with_outliers(self.next_seed(), heads.part * heads.dim, 0.5);
+            let row = &mut words[position % span.rows() * layout.row_words()..][..layout.row_words()];
+            for (head, values) in values.chunks(heads.dim).enumerate() {
+                layout.set_head(row, head, &values.iter().map(|&v| v as f64).collect::<Vec<_>>());
             }
         }
-        let words = match self.cache() {
-            CacheFormat::F32 => bytemuck::cast_vec(values),
-            CacheFormat::F16 => bytemuck::cast_slice(&WeightFormat::F16.encode(&values)).to_vec(),
-        };
         self.buffer(name, words)
     }
 

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     error::Result,
-    kernels::CacheFormat,
+    kernels::{CacheFormat, CacheLayout},
     plan::{Dispatch, Plan},
 };
 use half::f16;
@@ -74,28 +74,24 @@ async fn take_over(cpu: &mut Cpu, gpu: &Gpu, memory: &Memory, name: &str, throug
 }
 
 fn outcome(dispatch: &Dispatch, write: &str, want: &[u32], got: &[u32]) -> Outcome {
-    let in_f16 = write.ends_with("_cache") && dispatch.variant.cache == Some(CacheFormat::F16);
-    let tolerance = match in_f16 {
-        // One unit in the last place of an f16, either way it is rounded.
-        true => dispatch.kernel.tolerance.max(1e-3),
-        false => dispatch.kernel.tolerance,
-    };
-    let error = match write {
+    let cache = dispatch.variant.cache.filter(|_| write.ends_with("_cache"));
+    let layout = cache.map(|format| {
+        let param = |name| dispatch.kernel.param(&dispatch.params, name);
+        CacheLayout { format, n_heads: param("part_kv_heads"), head_dim: param("head_dim") }
+    });
+    let (tolerance, error) = match (write, layout) {
         // Whole numbers, not floats.
-        "token" | "ids" | "groups" => {
-            if want == got {
-                0.0
-            } else {
-                f64::INFINITY
-            }
-        }
-        _ if in_f16 => {
+        ("token" | "ids" | "groups", _) => (dispatch.kernel.tolerance, if want == got { 0.0 } else { f64::INFINITY }),
+        // In steps of a group's scale: a number between two codes may go to either.
+        (_, Some(layout)) if layout.format.is_quantised() => (1.01, difference_in_steps(want, got, layout)),
+        (_, Some(CacheLayout { format: CacheFormat::F16, .. })) => {
             let halves = |words: &[u32]| -> Vec<f32> {
                 bytemuck::cast_slice::<u32, u16>(words).iter().map(|&h| f16::from_bits(h).to_f32()).collect()
             };
-            difference(&halves(want), &halves(got))
+            // One unit in the last place of an f16, either way it is rounded.
+            (dispatch.kernel.tolerance.max(1e-3), difference(&halves(want), &halves(got)))
         }
-        _ => difference(bytemuck::cast_slice(want), bytemuck::cast_slice(got)),
+        _ => (dispatch.kernel.tolerance, difference(bytemuck::cast_slice(want), bytemuck::cast_slice(got))),
     };
     Outcome {
         label: format!("{} {write}", dispatch.label),
@@ -104,6 +100,30 @@ fn outcome(dispatch: &Dispatch, write: &str, want: &[u32], got: &[u32]) -> Outco
         error,
         tolerance,
     }
+}
+
+/// The largest difference of a number in a quantised cache, as a multiple of its group's scale. Infinite when a row that
+/// should have been left alone was written, when more than one number in a hundred is off by half a step, since ties
+/// are rare, and when the reference is all zeros and so proves nothing.
+pub fn difference_in_steps(want: &[u32], got: &[u32], layout: CacheLayout) -> f64 {
+    assert_eq!(want.len(), got.len(), "outputs of one length");
+    let (mut worst, mut n_off, mut n_numbers) = (0f64, 0, 0);
+    for (want, got) in want.chunks(layout.row_words()).zip(got.chunks(layout.row_words())) {
+        // One word again and again is poison, or a row that no token has come to yet.
+        let used = want.len() == layout.row_words() && want.iter().any(|word| *word != want[0]);
+        if !used && want != got {
+            return f64::INFINITY;
+        }
+        for head in 0..if used { layout.n_heads } else { 0 } {
+            for (d, (w, g)) in layout.head(want, head).into_iter().zip(layout.head(got, head)).enumerate() {
+                let steps = if w == g { 0.0 } else { (w - g).abs() / layout.scale(want, head, d / 32).abs() };
+                worst = worst.max(if steps.is_nan() { f64::INFINITY } else { steps });
+                n_off += (steps > 0.5) as usize;
+                n_numbers += (w != 0.0) as usize;
+            }
+        }
+    }
+    if n_numbers == 0 || n_off * 100 > n_numbers + 100 { f64::INFINITY } else { worst }
 }
 
 /// `max|want - got| / max|want|`. Infinite when a number that should be there is NaN, when one that should have been

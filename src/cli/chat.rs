@@ -108,13 +108,9 @@ impl Chat {
         if ids.len() > session.context() {
             return Err(Error::ContextFull { n_tokens: ids.len(), context: session.context() }.into());
         }
-        // The last token is always fed again, for its logits.
-        let common =
-            ids.iter().zip(session.tokens()).take_while(|(a, b)| a == b).count().min(ids.len().saturating_sub(1));
-        session.truncate(common);
         let mut text = String::new();
         let (stats, stop) = pollster::block_on(async {
-            let mut answer = session.generate(&ids[common..], sampling.clone(), None).await?;
+            let mut answer = session.answer(&ids, sampling.clone(), None).await?;
             let mut stop = None;
             while let Some(piece) = answer.next().await? {
                 print_piece(&mut text, &piece.text)?;

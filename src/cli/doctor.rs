@@ -114,7 +114,8 @@ async fn walk(gpu: &Gpu, config: &Config, weights: &Weights<TensorInfo>) -> Resu
     let (placement, placed) = weights.place(config.tied, None, gpu.max_binding_bytes())?;
     let weights = Arc::new(gpu.load(&placement, |_| ()).await?);
     let (capacity, max_tokens) = (64, 40);
-    let options = RecordOptions { capacity, max_tokens, cache: CacheFormat::F16, tuning: gpu.tuning };
+    let (cache, part_kv_heads) = (CacheFormat::Q8_0, 1);
+    let options = RecordOptions { capacity, max_tokens, cache, part_kv_heads, tuning: gpu.tuning };
     let plans = [Phase::Prompt, Phase::LastLogits, Phase::Decode].map(|phase| record(config, &placed, &options, phase));
     let angles = config.rope.angles(capacity);
     let memory = gpu.allocate(&plans.iter().collect::<Vec<_>>(), &weights, &angles).await?;

@@ -4,8 +4,8 @@ use super::{human_bytes, options::ModelOptions};
 use crate::{
     format::Value,
     kernels::Tuning,
-    model::{Config, ModelFile, RecordOptions, TextSource},
-    session::{MemoryNeeds, batch_size, default_context, held_format, plans},
+    model::{Config, ModelFile, TextSource},
+    session::{MemoryNeeds, held_format, plans, record_options},
 };
 use clap::Args;
 use serde_json::json;
@@ -35,9 +35,9 @@ impl Inspect {
         let config = &file.config;
         let held = held_format(&file, self.model.weights);
         let (placement, placed) = file.weights.place(config.tied, held, WEBGPU_BINDING_BYTES)?;
-        let capacity = self.model.ctx.map_or_else(|| default_context(config), |n| n as usize);
-        let max_tokens = batch_size(config, capacity, false);
-        let options = RecordOptions { capacity, max_tokens, cache: self.model.kv, tuning: Tuning::BASELINE };
+        let wanted = self.model.session_options(false);
+        let options = record_options(config, &wanted, Tuning::BASELINE, WEBGPU_BINDING_BYTES);
+        let capacity = options.capacity;
         let plans = plans(config, &placed, &options, false);
         let needs = MemoryNeeds::of(&placement, &plans);
         let mut out = std::io::BufWriter::new(std::io::stdout().lock());

@@ -20,7 +20,7 @@ pub struct ModelOptions {
     /// How weights are held on the device: f32, f16, bf16, q8_0, q4_1, q4_0 [default: as the GGUF file has them; q4_0 for a folder]
     #[arg(long, value_name = "FORMAT", value_parser = weight_format)]
     pub weights: Option<WeightFormat>,
-    /// How keys and values are held: f16 or f32
+    /// How keys and values are held: f32, f16, q8_0 or q4_0
     #[arg(long, value_name = "FORMAT", default_value = "f16", value_parser = cache_format)]
     pub kv: CacheFormat,
     /// Most tokens of prompt and answer together [default: the model's context, at most 4096]
@@ -89,8 +89,13 @@ impl ModelOptions {
                 "warning: the model was trained for {trained} tokens; beyond them (--ctx {wanted}) text may suffer"
             );
         }
-        let options = SessionOptions { context: self.ctx.map(|n| n as usize), cache: self.kv, all_logits };
-        Ok(pollster::block_on(Session::new(engine, &options))?)
+        Ok(pollster::block_on(Session::new(engine, &self.session_options(all_logits)))?)
+    }
+
+    /// The session that the options ask for.
+    pub fn session_options(&self, all_logits: bool) -> SessionOptions {
+        let context = self.ctx.map(|n| n as usize);
+        SessionOptions { context, cache: self.kv, all_logits, ..SessionOptions::default() }
     }
 
     /// Reads the model's description only.

@@ -5,6 +5,7 @@
 mod add_bias;
 mod argmax;
 mod attention;
+mod cache;
 mod embed;
 mod expert_groups;
 mod expert_matmul;
@@ -24,6 +25,7 @@ mod variant;
 pub use add_bias::ADD_BIAS;
 pub use argmax::{ARGMAX, NOT_A_NUMBER};
 pub use attention::ATTENTION;
+pub use cache::{CacheFormat, CacheLayout};
 pub use embed::EMBED;
 pub use expert_groups::{EXPERT_GROUPS, GROUP_WORDS, NOBODY};
 pub use expert_matmul::EXPERT_MATMUL;
@@ -35,10 +37,10 @@ pub use matmul::MATMUL;
 pub use matvec::MATVEC;
 pub use reference::{Call, Planes};
 pub use rms_norm::RMS_NORM;
-pub use rope::ROPE;
+pub use rope::{ROPE, rope_workgroups};
 pub use route::ROUTE;
 pub use swiglu::SWIGLU;
-pub use variant::{Assembled, CacheFormat, Tuning, Variant, XSource};
+pub use variant::{Assembled, Tuning, Variant, XSource};
 
 /// Every kernel.
 pub static ALL: [&Kernel; 16] = [
@@ -92,10 +94,20 @@ pub struct Needs {
     pub reduce: bool,
     /// `cache_FORMAT.wgsl`: how keys and values are stored.
     pub cache: bool,
+    /// `cache_store_plain.wgsl` or `cache_store_groups.wgsl`: how they come there.
+    pub cache_store: bool,
 }
 
 impl Needs {
-    const NOTHING: Self = Self { weights: false, x: false, reduce: false, cache: false };
+    const NOTHING: Self = Self { weights: false, x: false, reduce: false, cache: false, cache_store: false };
+}
+
+impl Kernel {
+    /// The parameter called `name` among `params`, a dispatch's words.
+    pub fn param(&self, params: &[u32], name: &str) -> usize {
+        let index = self.params.iter().position(|&param| param == name);
+        params[index.unwrap_or_else(|| panic!("{} has no `{name}`", self.name))] as usize
+    }
 }
 
 impl PartialEq for Kernel {

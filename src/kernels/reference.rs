@@ -1,8 +1,7 @@
 //! What a reference receives: the same words as the GPU, with the packed weights decoded row by row.
 
-use super::CacheFormat;
+use super::{CacheFormat, CacheLayout};
 use crate::format::{WeightFormat, pack};
-use half::f16;
 
 /// One dispatch as a reference sees it: parameter words, buffers in binding order, the number of tokens in the batch.
 #[derive(Debug)]
@@ -69,24 +68,9 @@ impl<'a> Call<'a> {
         pack::unpack_row(format, quants, scales, n_blocks, row).into_iter().map(f64::from).collect()
     }
 
-    /// Stores `value` at `index` of a cache held in write binding `binding`, rounded to the cache's format.
-    pub fn write_cache(&mut self, binding: usize, index: usize, value: f64) {
-        let words = &mut self.writes[binding];
-        match self.cache {
-            CacheFormat::F32 => words[index] = (value as f32).to_bits(),
-            CacheFormat::F16 => {
-                // Through f32, as the GPU has it before it rounds to f16.
-                let halves: &mut [u16] = bytemuck::cast_slice_mut(words);
-                halves[index] = f16::from_f32(value as f32).to_bits();
-            }
-        }
-    }
-}
-
-/// Number `index` of a cache.
-pub fn read_cache(format: CacheFormat, words: &[u32], index: usize) -> f64 {
-    match format {
-        CacheFormat::F32 => f32::from_bits(words[index]) as f64,
-        CacheFormat::F16 => f16::from_bits(bytemuck::cast_slice::<u32, u16>(words)[index]).to_f64(),
+    /// Rounds `values` to the cache's format and stores them as head `head` of row `slot` in write binding `binding`.
+    pub fn write_cache(&mut self, binding: usize, layout: CacheLayout, slot: usize, head: usize, values: &[f64]) {
+        let row = &mut self.writes[binding][slot * layout.row_words()..][..layout.row_words()];
+        layout.set_head(row, head, values);
     }
 }

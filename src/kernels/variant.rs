@@ -1,40 +1,7 @@
 //! A kernel's variant (formats, capabilities, numbers) and the WGSL text that it is assembled from.
 
-use super::Kernel;
+use super::{CacheFormat, Kernel};
 use crate::{format::WeightFormat, platform};
-
-/// How keys and values are stored in the cache.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum CacheFormat {
-    F32,
-    F16,
-}
-
-impl CacheFormat {
-    /// Every format.
-    pub const ALL: [Self; 2] = [Self::F32, Self::F16];
-
-    /// Name as users write it; also the stem of the fragment `cache_NAME.wgsl`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::F32 => "f32",
-            Self::F16 => "f16",
-        }
-    }
-
-    /// The format called `name`.
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|format| format.name().eq_ignore_ascii_case(name))
-    }
-
-    /// Bytes of `n` stored numbers; `n` is a multiple of 4.
-    pub fn bytes(self, n: usize) -> u64 {
-        match self {
-            Self::F32 => 4 * n as u64,
-            Self::F16 => 2 * n as u64,
-        }
-    }
-}
 
 /// How a matrix kernel's lanes come by the activations, 32 at a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -157,6 +124,9 @@ impl Kernel {
         if self.needs.cache {
             let cache = variant.cache.expect("a kernel with a cache needs its format");
             fragment(format!("cache_{}", cache.name()));
+            if self.needs.cache_store {
+                fragment(if cache.is_quantised() { "cache_store_groups".into() } else { "cache_store_plain".into() });
+            }
         }
         let mut assembled = Assembled { wgsl: String::new(), parts: Vec::new(), subgroups };
         for (name, text) in texts {
@@ -223,6 +193,10 @@ fn fragment(name: &str) -> &'static str {
         "reduce_subgroup" => include_str!("../../shaders/lib/reduce_subgroup.wgsl"),
         "cache_f32" => include_str!("../../shaders/lib/cache_f32.wgsl"),
         "cache_f16" => include_str!("../../shaders/lib/cache_f16.wgsl"),
+        "cache_q8_0" => include_str!("../../shaders/lib/cache_q8_0.wgsl"),
+        "cache_q4_0" => include_str!("../../shaders/lib/cache_q4_0.wgsl"),
+        "cache_store_plain" => include_str!("../../shaders/lib/cache_store_plain.wgsl"),
+        "cache_store_groups" => include_str!("../../shaders/lib/cache_store_groups.wgsl"),
         _ => unreachable!("no fragment `{name}`"),
     }
 }

@@ -8,7 +8,7 @@ pub mod transformer;
 pub mod weights;
 
 pub use config::{Architecture, Biases, Config, Experts, LongRope, NormKind, Rope, Routing};
-pub use transformer::{Phase, RecordOptions, record};
+pub use transformer::{Phase, RecordOptions, cache_rows, record};
 pub use weights::Weights;
 
 use crate::{

@@ -7,9 +7,9 @@ use super::{
 use crate::{
     format::pack::{n_blocks, n_tiles},
     kernels::{
-        ADD_BIAS, ARGMAX, ATTENTION, CacheFormat, EMBED, EXPERT_GROUPS, EXPERT_MATMUL, EXPERT_MATVEC, EXPERT_SUM,
-        GROUP_WORDS, HEAD_NORM, Kernel, LAYER_NORM, MATMUL, MATVEC, RMS_NORM, ROPE, ROUTE, SWIGLU, Tuning,
-        reference::STEP_HEAD_WORDS,
+        ADD_BIAS, ARGMAX, ATTENTION, CacheFormat, CacheLayout, EMBED, EXPERT_GROUPS, EXPERT_MATMUL, EXPERT_MATVEC,
+        EXPERT_SUM, GROUP_WORDS, HEAD_NORM, Kernel, LAYER_NORM, MATMUL, MATVEC, RMS_NORM, ROPE, ROUTE, SWIGLU, Tuning,
+        reference::STEP_HEAD_WORDS, rope_workgroups,
     },
     placement::{ExpertStack, Matrix},
     plan::{Content, Dispatch, Extent, Extent::*, Plan, Slot, WeightSlot},
@@ -31,12 +31,21 @@ pub enum Phase {
 /// What a plan is recorded for, beside the model.
 #[derive(Debug, Clone, Copy)]
 pub struct RecordOptions {
-    /// Positions that the cache has room for.
+    /// Positions that there is room for. With a sliding window the cache holds fewer, see [`cache_rows`].
     pub capacity: usize,
     /// Largest batch of tokens.
     pub max_tokens: usize,
     pub cache: CacheFormat,
+    /// Key/value heads whose cache lies in one buffer: fewer than all where that would be too large to bind.
+    pub part_kv_heads: usize,
     pub tuning: Tuning,
+}
+
+/// Rows of the cache: one for each position, or as many as a window and the batch behind it need. Position `p` then has
+/// row `p mod rows`, and the batch's last token overwrites what its first no longer sees.
+pub fn cache_rows(config: &Config, options: &RecordOptions) -> usize {
+    let needed = config.sliding_window.map_or(usize::MAX, |window| window - 1 + options.max_tokens);
+    options.capacity.min(needed)
 }
 
 /// Records the dispatches of `phase`. Pure: equal arguments give equal plans.
@@ -106,8 +115,8 @@ impl<'a> Recorder<'a> {
         if let Some(norms) = layer.attn_q_k_norms {
             self.head_norm(norms, qkv);
         }
-        let (q, k_cache, v_cache) = self.rope(layer_index, qkv);
-        let attended = self.attention(q, k_cache, v_cache);
+        let (q, caches) = self.rope(layer_index, qkv);
+        let attended = self.attention(q, &caches);
         self.linear("attn_output", &layer.attn_output, attended, "x", true);
         let normed = self.norm("ffn_norm", &layer.ffn_norm, false);
         match &layer.ffn {
@@ -308,33 +317,45 @@ impl<'a> Recorder<'a> {
     }
 
     /// Rotated queries, and this layer's cache with the batch's keys and values appended.
-    fn rope(&mut self, layer_index: usize, qkv: Slot) -> (Slot, Slot, Slot) {
+    fn rope(&mut self, layer_index: usize, qkv: Slot) -> (Slot, Vec<CachePart>) {
         let Config { n_heads, n_kv_heads, head_dim, .. } = *self.config;
-        let (rope, capacity) = (&self.config.rope, self.options.capacity);
-        let bytes = self.options.cache.bytes(n_kv_heads * capacity * head_dim);
-        let k_cache = self.plan.buffer(&format!("k_cache{layer_index}"), bytes, Content::Cache);
-        let v_cache = self.plan.buffer(&format!("v_cache{layer_index}"), bytes, Content::Cache);
+        let (rope, RecordOptions { capacity, cache, part_kv_heads, .. }) = (&self.config.rope, *self.options);
+        let (rows, qkv_dim) = (cache_rows(self.config, self.options), self.config.q_dim() + 2 * self.config.kv_dim());
         let angles = self.plan.buffer("angles", (rope.n_angle_rows(capacity) * rope.dim * 4) as u64, Content::Angles);
         let q = self.activation("q", self.config.q_dim());
-        let qkv_dim = self.config.q_dim() + 2 * self.config.kv_dim();
         let q_scale = (1.0 / (head_dim as f64).sqrt()) as f32;
-        let params = [n_heads, n_kv_heads, head_dim, rope.dim, rope.interleaved as usize, capacity, qkv_dim];
-        let params = params.iter().map(|&p| p as u32).chain([q_scale.to_bits()]).collect();
-        let grid = [Fixed((qkv_dim / 4).div_ceil(64) as u32), PerTokens(1)];
-        let step = self.step;
-        self.push("rope", &ROPE, params, &[step, qkv, angles], &[q, k_cache, v_cache], grid);
-        (q, k_cache, v_cache)
+        let mut parts = Vec::new();
+        for first in (0..n_kv_heads).step_by(part_kv_heads) {
+            let part = part_kv_heads.min(n_kv_heads - first);
+            let layout = CacheLayout { format: cache, n_heads: part, head_dim };
+            let mut buffer = |name: &str| {
+                let name = label_of(&format!("{name}_cache{layer_index}"), first);
+                self.plan.buffer(&name, rows as u64 * layout.row_bytes(), Content::Cache)
+            };
+            let (k_cache, v_cache) = (buffer("k"), buffer("v"));
+            let interleaved = rope.interleaved as usize;
+            let params = [n_heads, n_kv_heads, head_dim, rope.dim, interleaved, rows, first, part, qkv_dim];
+            let params = params.iter().map(|&p| p as u32).chain([q_scale.to_bits()]).collect();
+            let grid = [Fixed(rope_workgroups(layout, n_heads / n_kv_heads) as u32), PerTokens(1)];
+            let (label, step) = (label_of("rope", first), self.step);
+            self.push(&label, &ROPE, params, &[step, qkv, angles], &[q, k_cache, v_cache], grid);
+            parts.push(CachePart { first, n_heads: part, k_cache, v_cache });
+        }
+        (q, parts)
     }
 
-    fn attention(&mut self, q: Slot, k_cache: Slot, v_cache: Slot) -> Slot {
+    fn attention(&mut self, q: Slot, caches: &[CachePart]) -> Slot {
         let Config { n_heads, n_kv_heads, head_dim, sliding_window, .. } = *self.config;
-        let stride = padded(self.config.q_dim());
+        let (rows, stride) = (cache_rows(self.config, self.options), padded(self.config.q_dim()));
         let out = self.activation("attended", stride);
         let window = sliding_window.unwrap_or(0);
-        let params = [n_heads, n_kv_heads, head_dim, self.options.capacity, window, stride];
-        let params = params.iter().map(|&p| p as u32).collect();
-        let (step, grid) = (self.step, [Fixed(n_heads as u32), PerTokens(1)]);
-        self.push("attention", &ATTENTION, params, &[step, q, k_cache, v_cache], &[out], grid);
+        for part in caches {
+            let params = [n_heads, n_kv_heads, head_dim, rows, window, part.first, part.n_heads, stride];
+            let params = params.iter().map(|&p| p as u32).collect();
+            let grid = [Fixed((part.n_heads * (n_heads / n_kv_heads)) as u32), PerTokens(1)];
+            let (label, step) = (label_of("attention", part.first), self.step);
+            self.push(&label, &ATTENTION, params, &[step, q, part.k_cache, part.v_cache], &[out], grid);
+        }
         out
     }
 
@@ -393,6 +414,14 @@ fn part_suffix(first_expert: usize, first_row: usize) -> String {
         (expert, 0) => format!("+{expert}"),
         (expert, row) => format!("+{expert}.{row}"),
     }
+}
+
+/// Keys and values of some heads of one layer.
+struct CachePart {
+    first: usize,
+    n_heads: usize,
+    k_cache: Slot,
+    v_cache: Slot,
 }
 
 fn label_of(label: &str, first_row: usize) -> String {

@@ -58,7 +58,8 @@ impl Engine {
         let text = Text::read(&file);
         let held = held_format(&file, weights);
         let (placement, placed) = file.weights.place(file.config.tied, held, gpu.max_binding_bytes())?;
-        let small = RecordOptions { capacity: 1, max_tokens: 1, cache: CacheFormat::F16, tuning: gpu.tuning };
+        let (cache, part_kv_heads) = (CacheFormat::F16, file.config.n_kv_heads);
+        let small = RecordOptions { capacity: 1, max_tokens: 1, cache, part_kv_heads, tuning: gpu.tuning };
         let plans = plans(&file.config, &placed, &small, false);
         check::settle(&mut gpu, &check::needed(plans.iter().map(|(_, plan)| plan))).await?;
         let total = placement.bytes();

@@ -23,7 +23,10 @@ pub enum Stop {
 /// Counts and times of an answer.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Stats {
+    /// Tokens of the prompt that were processed.
     pub n_prompt: usize,
+    /// Tokens before them whose keys and values were there already.
+    pub n_reused: usize,
     pub n_answer: usize,
     /// From the prompt's arrival to its first token.
     pub prompt_s: f64,
@@ -56,12 +59,29 @@ impl Session {
         sampling: SamplingOptions,
         max_tokens: Option<usize>,
     ) -> Result<Generation<'_>> {
-        let sampler = Sampler::new(sampling)?;
+        let ids = [&self.tokens, prompt].concat();
         if prompt.is_empty() {
             return Err(Error::Invalid { what: "the prompt is empty".into() });
         }
+        self.answer(&ids, sampling, max_tokens).await
+    }
+
+    /// Begins an answer to `ids` as the whole context, of which the cache keeps what it has, see
+    /// [`Session::set_prompt`].
+    ///
+    /// Errors: as [`Session::generate`].
+    pub async fn answer(
+        &mut self,
+        ids: &[u32],
+        sampling: SamplingOptions,
+        max_tokens: Option<usize>,
+    ) -> Result<Generation<'_>> {
+        let sampler = Sampler::new(sampling)?;
+        if ids.is_empty() {
+            return Err(Error::Invalid { what: "the prompt is empty".into() });
+        }
         let start_s = now_s();
-        self.feed(prompt).await?;
+        let n_reused = self.set_prompt(ids).await?;
         let stream = self.engine.tokenizer.as_ref().map(|tokenizer| tokenizer.stream(&self.tokens));
         Ok(Generation {
             session: self,
@@ -70,7 +90,7 @@ impl Session {
             logits: Vec::new(),
             stop: None,
             pending: None,
-            stats: Stats { n_prompt: prompt.len(), start_s, ..Stats::default() },
+            stats: Stats { n_prompt: ids.len() - n_reused, n_reused, start_s, ..Stats::default() },
             max_tokens,
         })
     }

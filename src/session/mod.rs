@@ -3,21 +3,25 @@
 mod engine;
 mod generate;
 mod needs;
+mod room;
 
 pub use engine::{Engine, EngineOptions, held_format};
 pub use generate::{Generation, Piece, Stats, Stop};
-pub use needs::{MemoryNeeds, batch_size, default_context, plans};
+pub use needs::{MemoryNeeds, default_context, plans, record_options};
 
 use crate::{
-    backend::gpu::{Memory, Program, ReadBack},
+    backend::gpu::ReadBack,
     error::{Error, Result},
     kernels::{CacheFormat, NOT_A_NUMBER, reference::STEP_HEAD_WORDS},
-    model::RecordOptions,
-    plan::Plan,
+    model::cache_rows,
     platform::now_s,
     sample::not_a_number,
 };
-use std::sync::Arc;
+use room::Room;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
 /// How to open a session.
 #[derive(Debug, Clone)]
@@ -27,11 +31,13 @@ pub struct SessionOptions {
     pub cache: CacheFormat,
     /// Also make ready for the logits of every position.
     pub all_logits: bool,
+    /// Most tokens of a prompt that are processed at once; activations take memory for as many.
+    pub batch: usize,
 }
 
 impl Default for SessionOptions {
     fn default() -> Self {
-        Self { context: None, cache: CacheFormat::F16, all_logits: false }
+        Self { context: None, cache: CacheFormat::F16, all_logits: false, batch: 512 }
     }
 }
 
@@ -39,22 +45,25 @@ impl Default for SessionOptions {
 #[derive(Debug)]
 pub struct Session {
     engine: Arc<Engine>,
-    memory: Memory,
-    decode: Program,
-    prompt: Program,
-    last_logits: Program,
-    all_logits: Option<Program>,
+    room: Room,
     through: ReadBack,
     tokens: Vec<u32>,
+    /// The first so many tokens have their keys and values in the cache; the others are processed with what comes next.
+    n_cached: usize,
+    /// One past the last position that was written since position 0 was: with a sliding window, the cache holds the
+    /// positions before it.
+    n_written: usize,
     step: Vec<u32>,
     context: usize,
-    max_batch: usize,
     /// Of the rope table that the keys in the cache were rotated by.
     first_angle_row: usize,
+    stop: Option<Arc<AtomicBool>>,
 }
 
 impl Session {
-    /// Allocates the cache and binds the plans: from here on nothing is created between tokens.
+    /// Allocates the first positions of the cache and binds the plans.
+    ///
+    /// Nothing is created between tokens, but when the cache is full: then it grows to twice its size.
     ///
     /// Errors: [`Error::TooLarge`], [`Error::Device`], [`Error::Invalid`] for a context of 0.
     pub async fn new(engine: Arc<Engine>, options: &SessionOptions) -> Result<Self> {
@@ -63,34 +72,20 @@ impl Session {
         if context == 0 || context > 1 << 24 {
             return Err(Error::Invalid { what: format!("a context of {context} tokens") });
         }
-        let max_tokens = batch_size(config, context, options.all_logits);
-        let record = RecordOptions { capacity: context, max_tokens, cache: options.cache, tuning: gpu.tuning };
-        let plans = plans(config, &engine.placed, &record, options.all_logits);
-        let all: Vec<&Plan> = plans.iter().map(|(_, plan)| plan).collect();
-        gpu.check_sizes(&all)?;
-        let needs = MemoryNeeds::of_plans(&plans);
+        let full = record_options(config, options, gpu.tuning, gpu.max_binding_bytes());
+        let needs = MemoryNeeds::of_plans(&plans(config, &engine.placed, &full, options.all_logits));
         gpu.check_memory("the context", needs.cache + needs.activations, "lower --ctx")?;
-        let memory = gpu.allocate(&all, &engine.weights, &config.rope.angles(context)).await?;
-        let mut programs = Vec::new();
-        for (_, plan) in &plans {
-            programs.push(gpu.program(plan, &memory, &engine.weights).await?);
-        }
-        let mut programs = programs.into_iter();
-        let mut next = || programs.next().expect("one per phase");
-        let (decode, prompt, last_logits) = (next(), next(), next());
-        let rows = if options.all_logits { max_tokens } else { 1 };
+        let rows = if options.all_logits { full.max_tokens } else { 1 };
         Ok(Self {
-            memory,
-            decode,
-            prompt,
-            last_logits,
-            all_logits: programs.next(),
+            room: Room::new(&engine, full, options.all_logits).await?,
             through: gpu.read_back(4 * (rows * config.n_vocab) as u64),
-            tokens: Vec::with_capacity(context),
-            step: Vec::with_capacity(STEP_HEAD_WORDS + max_tokens),
+            tokens: Vec::new(),
+            n_cached: 0,
+            n_written: 0,
+            step: Vec::with_capacity(STEP_HEAD_WORDS + full.max_tokens),
             context,
-            max_batch: max_tokens,
             first_angle_row: 0,
+            stop: None,
             engine,
         })
     }
@@ -100,7 +95,7 @@ impl Session {
         &self.engine
     }
 
-    /// Tokens in the cache.
+    /// Tokens of the context so far.
     pub fn tokens(&self) -> &[u32] {
         &self.tokens
     }
@@ -110,81 +105,97 @@ impl Session {
         self.context
     }
 
+    /// Positions that there is room for before the cache grows.
+    pub fn capacity(&self) -> usize {
+        self.room.options.capacity
+    }
+
     /// Bytes of cache and activations on the device.
     pub fn bytes(&self) -> u64 {
-        self.memory.bytes
+        self.room.memory.bytes
+    }
+
+    /// Bytes of cache and activations by plan; together they are [`Session::bytes`].
+    pub fn needs(&self) -> MemoryNeeds {
+        self.room.needs(&self.engine)
+    }
+
+    /// Stops the processing of a long prompt between two batches once `flag` is set: [`Session::feed`] then returns
+    /// [`Error::Interrupted`]. Whoever sets the flag takes it back.
+    pub fn stop_on(&mut self, flag: Arc<AtomicBool>) {
+        self.stop = Some(flag);
     }
 
     /// Forgets every token after the first `n_tokens`.
+    ///
+    /// With a sliding window, the cache may hold too little of what came before them; then it is filled anew with the
+    /// next tokens, which takes as long as their prompt did.
     pub fn truncate(&mut self, n_tokens: usize) {
         self.tokens.truncate(n_tokens);
+        self.n_cached = self.n_cached.min(self.tokens.len());
+        let oldest = self.n_written.saturating_sub(cache_rows(&self.engine.config, &self.room.options));
+        let seen = self.engine.config.sliding_window.map_or(0, |window| self.n_cached.saturating_sub(window - 1));
+        if oldest > seen || self.n_cached == 0 {
+            (self.n_cached, self.n_written) = (0, 0);
+        }
+    }
+
+    /// Makes `ids` the context, whatever it was: of what they share with it, only what the cache has lost is processed
+    /// again, and the last token, for its logits. Returns how many tokens were reused.
+    ///
+    /// Errors: as [`Session::feed`].
+    pub async fn set_prompt(&mut self, ids: &[u32]) -> Result<usize> {
+        self.check(ids, 0)?;
+        let common = ids.iter().zip(&self.tokens).take_while(|(a, b)| a == b).count();
+        self.truncate(common.min(ids.len().saturating_sub(1)));
+        self.continue_with(&ids[self.tokens.len()..]).await
     }
 
     /// Appends tokens; afterwards [`Session::most_probable`] and [`Session::logits`] tell what follows the last.
     ///
     /// Errors: [`Error::ContextFull`], [`Error::TokenOutOfRange`], [`Error::Device`]; nothing is appended then.
+    /// [`Error::Interrupted`]: the batches before stay appended.
     pub async fn feed(&mut self, ids: &[u32]) -> Result<()> {
-        self.check(ids)?;
-        if self.change_angles(ids.len()) {
-            return self.feed_again(ids).await;
-        }
-        self.feed_checked(ids).await
+        self.check(ids, self.tokens.len())?;
+        self.continue_with(ids).await.map(|_| ())
     }
 
-    /// Processes every token again, and `ids` after them: the text has become so long (or so short) that LongRoPE has
-    /// other angles for all of its positions, and the keys in the cache are of no use.
-    async fn feed_again(&mut self, ids: &[u32]) -> Result<()> {
-        let start_s = now_s();
-        let mut all = std::mem::take(&mut self.tokens);
-        let n_before = all.len();
-        all.extend_from_slice(ids);
-        if let Err(error) = self.feed_checked(&all).await {
-            // The cache now holds nothing of use: no tokens, rather than wrong ones.
-            self.tokens.clear();
-            return Err(error);
+    /// Processes what the cache lacks and `ids` after it; returns how many tokens it had.
+    async fn continue_with(&mut self, ids: &[u32]) -> Result<usize> {
+        if ids.is_empty() {
+            return Ok(self.n_cached);
         }
-        self.engine.gpu.finished("processing the text again").await?;
-        if n_before > 0 {
-            let original = self.engine.config.rope.long.as_ref().map_or(0, |long| long.original);
-            tracing::warn!(
-                "the text crossed {original} tokens, where this model's position encoding changes: all {} tokens were \
-                 processed again in {:.1} s",
-                all.len(),
-                now_s() - start_s
-            );
-        }
-        Ok(())
+        let again_s = self.change_angles(ids.len());
+        let n_reused = self.n_cached;
+        let all = [&self.tokens[n_reused..], ids].concat();
+        self.reserve(all.len()).await?;
+        self.process(&all, true).await?;
+        self.tell_of_change(again_s).await?;
+        Ok(n_reused)
     }
 
-    /// Chooses the rope angles for a text that `n_more` tokens join; true when keys in the cache have others.
-    fn change_angles(&mut self, n_more: usize) -> bool {
+    /// Chooses the rope angles for a text that `n_more` tokens join. Where the keys in the cache have others, LongRoPE's
+    /// for shorter or for longer texts, they are of no use any more; then it returns the time.
+    fn change_angles(&mut self, n_more: usize) -> Option<f64> {
         let first_row = self.engine.config.rope.first_angle_row(self.tokens.len() + n_more);
-        let changed = first_row != self.first_angle_row;
+        let lost = first_row != self.first_angle_row && self.n_cached > 0;
         self.first_angle_row = first_row;
-        changed && !self.tokens.is_empty()
+        lost.then(|| {
+            (self.n_cached, self.n_written) = (0, 0);
+            now_s()
+        })
     }
 
-    async fn feed_checked(&mut self, ids: &[u32]) -> Result<()> {
-        let engine = self.engine.clone();
-        match ids {
-            [] => return Ok(()),
-            [id] => {
-                self.upload(&[*id], self.tokens.len());
-                engine.gpu.run(&[&self.decode], 1)?;
-            }
-            _ => {
-                let mut position = self.tokens.len();
-                for batch in ids.chunks(self.max_batch) {
-                    self.upload(batch, position);
-                    engine.gpu.run(&[&self.prompt], batch.len())?;
-                    position += batch.len();
-                    if position == self.tokens.len() + ids.len() {
-                        engine.gpu.run(&[&self.last_logits], 1)?;
-                    }
-                }
-            }
-        }
-        self.tokens.extend_from_slice(ids);
+    async fn tell_of_change(&self, again_s: Option<f64>) -> Result<()> {
+        let Some(start_s) = again_s else { return Ok(()) };
+        self.engine.gpu.finished("processing the text again").await?;
+        let original = self.engine.config.rope.long.as_ref().map_or(0, |long| long.original);
+        tracing::warn!(
+            "the text crossed {original} tokens, where this model's position encoding changes: all {} tokens were \
+             processed again in {:.1} s",
+            self.tokens.len(),
+            now_s() - start_s
+        );
         Ok(())
     }
 
@@ -192,20 +203,22 @@ impl Session {
     ///
     /// Errors: as [`Session::feed`].
     pub async fn feed_all(&mut self, ids: &[u32], mut each: impl FnMut(&[f32])) -> Result<()> {
-        self.check(ids)?;
-        if self.change_angles(ids.len()) {
-            self.feed_again(&[]).await?;
-        }
-        let engine = self.engine.clone();
-        let n_vocab = engine.config.n_vocab;
-        let mut logits = vec![0u32; self.max_batch.min(ids.len()) * n_vocab];
-        for batch in ids.chunks(self.max_batch) {
-            self.upload(batch, self.tokens.len());
-            let all = self.all_logits.as_ref().expect("a session opened for all logits");
-            engine.gpu.run(&[&self.prompt, all], batch.len())?;
+        self.check(ids, self.tokens.len())?;
+        let again_s = self.change_angles(ids.len());
+        let lost = self.tokens[self.n_cached..].to_vec();
+        self.reserve(lost.len() + ids.len()).await?;
+        self.process(&lost, false).await?;
+        self.tell_of_change(again_s).await?;
+        let n_vocab = self.engine.config.n_vocab;
+        let mut logits = vec![0u32; self.room.options.max_tokens.min(ids.len()) * n_vocab];
+        for batch in ids.chunks(self.room.options.max_tokens) {
+            self.upload(batch);
+            let (gpu, programs) = (&self.engine.gpu, self.room.programs()?);
+            let all = programs.all_logits.as_ref().expect("a session opened for all logits");
+            gpu.run(&[&programs.prompt, all], batch.len())?;
             let logits = &mut logits[..batch.len() * n_vocab];
-            engine.gpu.read(&self.memory, "all_logits", &self.through, logits).await?;
-            self.tokens.extend_from_slice(batch);
+            gpu.read(&self.room.memory, "all_logits", &self.through, logits).await?;
+            self.append(batch);
             bytemuck::cast_slice(logits).chunks_exact(n_vocab).for_each(&mut each);
         }
         Ok(())
@@ -216,7 +229,7 @@ impl Session {
     /// Errors: [`Error::Device`], also when a logit is no number.
     pub async fn most_probable(&mut self) -> Result<u32> {
         let mut token = [0];
-        self.engine.gpu.read(&self.memory, "token", &self.through, &mut token).await?;
+        self.engine.gpu.read(&self.room.memory, "token", &self.through, &mut token).await?;
         if token[0] == NOT_A_NUMBER { Err(not_a_number()) } else { Ok(token[0]) }
     }
 
@@ -225,26 +238,68 @@ impl Session {
     /// Errors: [`Error::Device`].
     pub async fn logits(&mut self, out: &mut Vec<f32>) -> Result<()> {
         out.resize(self.engine.config.n_vocab, 0.0);
-        self.engine.gpu.read(&self.memory, "logits", &self.through, bytemuck::cast_slice_mut(out)).await
+        self.engine.gpu.read(&self.room.memory, "logits", &self.through, bytemuck::cast_slice_mut(out)).await
     }
 
-    fn check(&self, ids: &[u32]) -> Result<()> {
+    /// Runs `ids` behind what is cached, batch by batch, with the logits of the last if `logits` says so.
+    async fn process(&mut self, ids: &[u32], logits: bool) -> Result<()> {
+        let n_batches = ids.len().div_ceil(self.room.options.max_tokens);
+        let n_tokens = self.n_cached + ids.len();
+        for (index, batch) in ids.chunks(self.room.options.max_tokens).enumerate() {
+            if index > 0 {
+                // Only a device that is done with the batch before can be stopped here.
+                self.engine.gpu.finished("processing the prompt").await?;
+                if self.stop.as_ref().is_some_and(|flag| flag.load(Ordering::Relaxed)) {
+                    let what = format!("{} of {n_tokens} tokens of the prompt are processed", self.n_cached);
+                    return Err(Error::Interrupted { what });
+                }
+            }
+            self.upload(batch);
+            let (gpu, programs) = (&self.engine.gpu, self.room.programs()?);
+            match (batch.len(), logits && index + 1 == n_batches) {
+                (1, true) => gpu.run(&[&programs.decode], 1)?,
+                (n, last) => {
+                    gpu.run(&[&programs.prompt], n)?;
+                    if last {
+                        gpu.run(&[&programs.last_logits], 1)?;
+                    }
+                }
+            }
+            self.append(batch);
+        }
+        Ok(())
+    }
+
+    /// Notes that `batch` was processed. Tokens that the cache had lost are there already.
+    fn append(&mut self, batch: &[u32]) {
+        let known = batch.len().min(self.tokens.len() - self.n_cached);
+        self.tokens.extend_from_slice(&batch[known..]);
+        self.n_cached += batch.len();
+        self.n_written = self.n_written.max(self.n_cached);
+    }
+
+    async fn reserve(&mut self, n_more: usize) -> Result<()> {
+        let keep = self.n_cached > 0;
+        self.room.reserve(&self.engine, self.n_cached + n_more, self.context, keep).await
+    }
+
+    fn check(&self, ids: &[u32], n_before: usize) -> Result<()> {
         let n_vocab = self.engine.config.n_vocab;
         if let Some(&id) = ids.iter().find(|&&id| id as usize >= n_vocab) {
             return Err(Error::TokenOutOfRange { id, n_vocab });
         }
-        let n_tokens = self.tokens.len() + ids.len();
+        let n_tokens = n_before + ids.len();
         match n_tokens > self.context {
             true => Err(Error::ContextFull { n_tokens, context: self.context }),
             false => Ok(()),
         }
     }
 
-    /// Writes the step of the next run: 16 bytes and the ids (see `shaders/embed.wgsl`).
-    fn upload(&mut self, ids: &[u32], position: usize) {
+    /// Writes the step of the next run, behind what is cached: 16 bytes and the ids.
+    fn upload(&mut self, ids: &[u32]) {
         self.step.clear();
-        self.step.extend([ids.len() as u32, position as u32, self.first_angle_row as u32, 0]);
+        self.step.extend([ids.len() as u32, self.n_cached as u32, self.first_angle_row as u32, 0]);
         self.step.extend_from_slice(ids);
-        self.engine.gpu.write(&self.memory, "step", &self.step);
+        self.engine.gpu.write(&self.room.memory, "step", &self.step);
     }
 }

@@ -1,13 +1,13 @@
 //! The plans that a session runs, and the device memory that they take.
 
+use super::SessionOptions;
 use crate::{
-    model::{Config, Phase, RecordOptions, Weights, record},
+    kernels::{CacheLayout, Tuning},
+    model::{Config, Phase, RecordOptions, Weights, cache_rows, record},
     placement::Placement,
     plan::{Content, Plan, WeightSlot},
 };
 
-/// Tokens of a prompt that are processed at once.
-const MAX_BATCH: usize = 512;
 /// Most bytes of logits that are held for a batch when every position's are asked for.
 const ALL_LOGITS_BYTES: usize = 64 << 20;
 
@@ -30,10 +30,23 @@ pub fn default_context(config: &Config) -> usize {
     config.context.min(4096)
 }
 
+/// What the plans of a session are recorded for once its context is full, on a device that binds `max_binding` bytes.
+pub fn record_options(config: &Config, options: &SessionOptions, tuning: Tuning, max_binding: u64) -> RecordOptions {
+    let capacity = options.context.unwrap_or_else(|| default_context(config));
+    let max_tokens = batch_size(config, capacity, options);
+    let all_heads = config.n_kv_heads;
+    let mut record = RecordOptions { capacity, max_tokens, cache: options.cache, part_kv_heads: all_heads, tuning };
+    // As many heads in a buffer as can be bound. Where not even one can, the check of the plans' sizes says so.
+    let rows = cache_rows(config, &record) as u64;
+    let bytes = |n_heads| rows * CacheLayout { format: options.cache, n_heads, head_dim: config.head_dim }.row_bytes();
+    record.part_kv_heads = (1..=all_heads).rev().find(|&n| bytes(n) <= max_binding).unwrap_or(1);
+    record
+}
+
 /// The largest batch for a context, and for logits of every position where they are wanted.
-pub fn batch_size(config: &Config, context: usize, all_logits: bool) -> usize {
+fn batch_size(config: &Config, context: usize, options: &SessionOptions) -> usize {
     let fits = ALL_LOGITS_BYTES / (4 * config.n_vocab);
-    MAX_BATCH.min(context).min(if all_logits { fits.max(1) } else { MAX_BATCH })
+    options.batch.clamp(1, context.max(1)).min(if options.all_logits { fits.max(1) } else { usize::MAX })
 }
 
 /// Device memory that a model takes, in bytes, by what it is for.

@@ -36,11 +36,14 @@ pub fn floats(value: &serde_json::Value) -> Vec<f32> {
     value.as_array().expect("a list").iter().map(|v| v.as_f64().expect("a number") as f32).collect()
 }
 
+pub fn engine(model: &Path, weights: Option<WeightFormat>) -> Arc<Engine> {
+    let options = EngineOptions { adapter: None, weights };
+    Arc::new(pollster::block_on(Engine::open(model, &options, |_, _| ())).expect("the model loads"))
+}
+
 pub fn session(model: &Path, weights: Option<WeightFormat>, cache: CacheFormat, all_logits: bool) -> Session {
-    let engine = pollster::block_on(Engine::open(model, &EngineOptions { adapter: None, weights }, |_, _| ()));
-    let engine = Arc::new(engine.expect("the model loads"));
-    let options = SessionOptions { context: None, cache, all_logits };
-    pollster::block_on(Session::new(engine, &options)).expect("a session opens")
+    let options = SessionOptions { cache, all_logits, ..SessionOptions::default() };
+    pollster::block_on(Session::new(engine(model, weights), &options)).expect("a session opens")
 }
 
 /// Logits after the last of `ids`, in a fresh context.

@@ -1,13 +1,16 @@
 //! Whole models against logits that others computed: `transformers` for folders, numpy for GGUF formats.
 
-use crate::common::{floats, ids, json, logits, max_difference, path, session};
-use pocketlm::{CacheFormat, WeightFormat};
+use crate::common::{engine, floats, ids, json, logits, max_difference, path, session};
+use pocketlm::{CacheFormat, Session, SessionOptions, WeightFormat};
 
 /// One checkpoint of `tests/data/golden`: logits within 1e-3, greedy ids wherever the margin allows.
 fn check_folder(name: &str) {
-    let golden = json(&format!("tests/data/golden/{name}/golden.json"));
     let model = path(&format!("tests/data/golden/{name}"));
-    let mut session = session(&model, Some(WeightFormat::F32), CacheFormat::F32, false);
+    check_session(name, session(&model, Some(WeightFormat::F32), CacheFormat::F32, false));
+}
+
+fn check_session(name: &str, mut session: Session) {
+    let golden = json(&format!("tests/data/golden/{name}/golden.json"));
     let cases = golden["cases"].as_array().expect("cases");
     assert!(cases.len() >= 8);
     for case in cases {
@@ -42,6 +45,14 @@ fn llama3_grouped_tied_scaled() {
 #[test]
 fn phi3_fused_window() {
     check_folder("phi3-4k");
+}
+
+/// A window of 48 and batches of 16 leave a ring of 63 rows, which prompts of up to 150 tokens go round twice.
+#[test]
+fn phi3_in_a_ring() {
+    let engine = engine(&path("tests/data/golden/phi3-4k"), Some(WeightFormat::F32));
+    let options = SessionOptions { cache: CacheFormat::F32, batch: 16, ..SessionOptions::default() };
+    check_session("phi3-4k", pollster::block_on(Session::new(engine, &options)).expect("a session opens"));
 }
 
 #[test]
@@ -137,13 +148,14 @@ fn batches_agree_with_single_tokens() {
     assert!(max_difference(&row, &whole) < 1e-5);
 }
 
-/// The f16 cache is close to the exact one and not the same.
+/// Each cache is close to the exact one, in the order of its precision, and not the same.
 #[test]
-fn f16_cache_is_close() {
+fn rounded_caches_are_close() {
     let prompt: Vec<u32> = (0..60).map(|i| 3 + i * 29 % 250).collect();
-    let [exact, f16] = [CacheFormat::F32, CacheFormat::F16].map(|cache| {
+    let [exact, f16, q8_0, q4_0] = CacheFormat::ALL.map(|cache| {
         logits(&mut session(&path("tests/data/golden/llama2"), Some(WeightFormat::F32), cache, false), &prompt)
     });
-    let error = max_difference(&exact, &f16);
-    assert!(error > 0.0 && error < 2e-2, "{error}");
+    let [f16, q8_0, q4_0] = [f16, q8_0, q4_0].map(|rounded| max_difference(&exact, &rounded));
+    assert!(0.0 < f16 && f16 < q8_0 && q8_0 < q4_0, "f16 {f16}, q8_0 {q8_0}, q4_0 {q4_0}");
+    assert!(f16 < 2e-2 && q8_0 < 0.1 && q4_0 < 1.5, "f16 {f16}, q8_0 {q8_0}, q4_0 {q4_0}");
 }

@@ -5,10 +5,10 @@ use pocketlm::{
     CacheFormat, WeightFormat,
     backend::{
         Cpu, check,
-        lockstep::{self, difference, first_difference},
+        lockstep::{self, difference, difference_in_steps, first_difference},
     },
     format::TensorInfo,
-    kernels::{self, Tuning, reference::STEP_HEAD_WORDS},
+    kernels::{self, CacheLayout, Tuning, reference::STEP_HEAD_WORDS},
     model::{Architecture, Config, Phase, RecordOptions, Weights, record, synthetic},
 };
 use std::sync::Arc;
@@ -34,7 +34,8 @@ fn walk(config: &Config, weights: &Weights<TensorInfo>, phase: Phase, sabotage: 
     pollster::block_on(async {
         let (placement, placed) = weights.place(config.tied, None, gpu.max_binding_bytes()).expect("it fits");
         let weights = Arc::new(gpu.load(&placement, |_| ()).await.expect("it loads"));
-        let options = RecordOptions { capacity: 48, max_tokens: 32, cache: CacheFormat::F16, tuning: gpu.tuning };
+        let (cache, part_kv_heads) = (CacheFormat::F16, config.n_kv_heads);
+        let options = RecordOptions { capacity: 48, max_tokens: 32, cache, part_kv_heads, tuning: gpu.tuning };
         let plan = record(config, &placed, &options, phase);
         let angles = config.rope.angles(48);
         let memory = gpu.allocate(&[&plan], &weights, &angles).await.expect("it fits");
@@ -82,6 +83,28 @@ fn the_comparer_can_fail() {
     assert_eq!(difference(&[1.0, 2.0], &[f32::NAN, 2.0]), f64::INFINITY, "a number is missing");
     assert_eq!(difference(&[f32::NAN, 2.0], &[1.0, 2.0]), f64::INFINITY, "too much was written");
     assert_eq!(difference(&[0.0, 1e-9], &[0.0, 1e-9]), f64::INFINITY, "a reference of zeros proves nothing");
+}
+
+/// The comparer of quantised caches: codes of one group of q8_0, then its scale of 1.
+#[test]
+fn the_comparer_of_codes_can_fail() {
+    let layout = CacheLayout { format: CacheFormat::Q8_0, n_heads: 1, head_dim: 32 };
+    let row = |first: i8, scale: u32| [&[first as u8 as u32 | 0x0102_0300][..], &[0x0102_0304; 7], &[scale]].concat();
+    let poison = vec![0x7fc0_dead; 9];
+    let (one, half) = (0x3c00, 0x3800);
+    let want = [row(5, one), poison.clone()].concat();
+    let steps = |row: Vec<u32>, rest: Vec<u32>| difference_in_steps(&want, &[row, rest].concat(), layout);
+    assert_eq!(steps(row(5, one), poison.clone()), 0.0);
+    assert_eq!(steps(row(6, one), poison.clone()), 1.0);
+    assert_eq!(steps(row(-5, one), poison.clone()), 10.0);
+    assert_eq!(steps(row(5, half), poison.clone()), f64::INFINITY, "every number is off");
+    assert_eq!(steps(row(5, 0x7fff), poison.clone()), f64::INFINITY, "no number");
+    assert_eq!(steps(row(5, one), row(5, one)), f64::INFINITY, "too much was written");
+    assert_eq!(
+        difference_in_steps(&[poison.clone(), poison.clone()].concat(), &[poison.clone(), poison].concat(), layout),
+        f64::INFINITY,
+        "nothing was written"
+    );
 }
 
 /// A kernel that runs with other numbers than its reference is found, whichever kernel it is.

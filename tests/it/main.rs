@@ -11,6 +11,7 @@ mod plan;
 mod pull;
 mod quantize;
 mod sampling;
+mod session;
 mod shaders;
 mod smollm2;
 mod tidy;

@@ -11,7 +11,8 @@ fn plan_text(name: &str, phase: Phase, max_binding: u64) -> String {
     let models = synthetic::all_tiny(WeightFormat::Q4_0, 1).expect("small models");
     let (_, config, weights) = models.into_iter().find(|model| model.0 == name).expect("a model of that name");
     let (_, placed) = weights.place(config.tied, None, max_binding).expect("it fits");
-    let options = RecordOptions { capacity: 64, max_tokens: 32, cache: CacheFormat::F16, tuning: Tuning::BASELINE };
+    let (cache, part_kv_heads, tuning) = (CacheFormat::F16, config.n_kv_heads, Tuning::BASELINE);
+    let options = RecordOptions { capacity: 64, max_tokens: 32, cache, part_kv_heads, tuning };
     record(&config, &placed, &options, phase).to_string()
 }
 

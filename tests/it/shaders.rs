@@ -125,7 +125,8 @@ fn plans_bind_at_webgpu_default_limits() {
                 let (placement, placed) = weights.place(config.tied, None, gpu.max_binding_bytes()).expect("it fits");
                 let weights = Arc::new(gpu.load(&placement, |_| ()).await.expect("it loads"));
                 for tuning in [Tuning::BASELINE, Tuning::SOFTWARE] {
-                    let options = RecordOptions { capacity: 64, max_tokens: 32, cache: CacheFormat::F16, tuning };
+                    let (cache, part_kv_heads) = (CacheFormat::Q8_0, 1);
+                    let options = RecordOptions { capacity: 64, max_tokens: 32, cache, part_kv_heads, tuning };
                     for phase in [Phase::Decode, Phase::Prompt, Phase::LastLogits, Phase::AllLogits] {
                         let plan = record(&config, &placed, &options, phase);
                         let memory = gpu.allocate(&[&plan], &weights, &config.rope.angles(64)).await.expect("it fits");

@@ -160,11 +160,11 @@ impl Gpu {
                 for (name, buffer) in wanted {
                     let made = match buffer.content {
                         Content::Vector(index) => weights.vectors[index].clone(),
-                        _ => {
-                            memory.bytes += buffer.bytes;
-                            self.storage(name, buffer.bytes)
-                        }
+                        _ => self.storage(name, buffer.bytes),
                     };
+                    if !matches!(buffer.content, Content::Vector(_)) {
+                        memory.bytes += made.size();
+                    }
                     if buffer.content == Content::Angles {
                         self.queue.write_buffer(&made, 0, bytemuck::cast_slice(angles));
                     }
@@ -174,6 +174,34 @@ impl Gpu {
             })
             .await?;
         Ok(memory)
+    }
+
+    /// Replaces every cache and table of angles in `memory` that is smaller than `plans` ask for, one after another;
+    /// caches keep their content if `keep` says so. Nothing else may hold on to the old ones.
+    ///
+    /// Errors: [`Error::Device`] when memory runs out: those done so far are large then, and none has lost anything.
+    pub async fn enlarge(&self, memory: &mut Memory, plans: &[&Plan], angles: &[f32], keep: bool) -> Result<()> {
+        for buffer in plans.iter().flat_map(|plan| &plan.buffers) {
+            let old = &memory.buffers[&buffer.name];
+            let grows = matches!(buffer.content, Content::Cache | Content::Angles) && old.size() < buffer.bytes;
+            if !grows {
+                continue;
+            }
+            let doing = format!("allocating {} bytes for a larger {}", buffer.bytes, buffer.name);
+            let new = self.scoped(&doing, async || Ok(self.storage(&buffer.name, buffer.bytes))).await?;
+            if buffer.content == Content::Angles {
+                self.queue.write_buffer(&new, 0, bytemuck::cast_slice(angles));
+            } else if keep {
+                let mut encoder = self.device.create_command_encoder(&Default::default());
+                encoder.copy_buffer_to_buffer(old, 0, &new, 0, old.size());
+                self.queue.submit([encoder.finish()]);
+            }
+            memory.bytes += new.size() - old.size();
+            memory.buffers.insert(buffer.name.clone(), new);
+            // The old one is given back once the copy is done, before the next is made.
+            self.finished(&doing).await?;
+        }
+        Ok(())
     }
 
     pub(super) fn storage(&self, label: &str, bytes: u64) -> wgpu::Buffer {
