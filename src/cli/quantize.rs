@@ -148,7 +148,7 @@ fn refuse_same(input: &Path, output: &Path) -> anyhow::Result<()> {
 /// What matrices have to be held as on the device, for IN to be measured as it is.
 fn exact_format(conversion: &Conversion) -> Option<WeightFormat> {
     let plain = [WeightFormat::F32, WeightFormat::BF16, WeightFormat::F16];
-    let matrices = || conversion.tensors.iter().filter(|tensor| tensor.shape.len() > 1).map(|t| t.source.format);
+    let matrices = || conversion.tensors.iter().filter(|tensor| tensor.shape.len() > 1).map(Output::source_format);
     let first = matrices().next()?;
     match matrices().all(|format| format == first) {
         true => Some(first),
@@ -160,7 +160,7 @@ fn exact_format(conversion: &Conversion) -> Option<WeightFormat> {
 fn warn(conversion: &Conversion, format: WeightFormat) {
     // Widening to plain floats loses next to nothing.
     let requantized = |tensor: &&Output| {
-        let (from, to) = (tensor.source.format, tensor.format);
+        let (from, to) = (tensor.source_format(), tensor.format);
         from != to && from.block_len() > 1 && to.block_len() > 1
     };
     let n_requantized = conversion.tensors.iter().filter(requantized).count();
@@ -185,7 +185,7 @@ fn as_json(conversion: &Conversion, deviations: &[Deviation], measured: Option<M
         json!({
             "name": tensor.name,
             "shape": tensor.shape,
-            "from": tensor.source.format.name(),
+            "from": tensor.source_format().name(),
             "to": tensor.format.name(),
             "bytes": tensor.n_bytes(),
             "relative_rms_error": deviation.relative_rms_error(),
@@ -220,7 +220,7 @@ fn print(
     )?;
     for (tensor, deviation) in conversion.tensors.iter().zip(deviations) {
         let shape = tensor.shape.iter().map(usize::to_string).collect::<Vec<_>>().join(" x ");
-        let (name, from, to) = (&tensor.name, tensor.source.format.name(), tensor.format.name());
+        let (name, from, to) = (&tensor.name, tensor.source_format().name(), tensor.format.name());
         let (relative, max) = (deviation.relative_rms_error(), deviation.max_error);
         let bytes = tensor.n_bytes();
         writeln!(out, "{name:<30} {shape:<20} {from:<7} {to:<7} {bytes:>13} {relative:>10.3e} {max:>10.3e}")?;
@@ -250,5 +250,5 @@ fn total(deviations: &[Deviation]) -> Deviation {
 
 fn keep(rule: &str) -> Result<Keep, String> {
     let (pattern, format) = rule.rsplit_once('=').ok_or("it has the form PATTERN=FORMAT, such as output=q8_0")?;
-    Ok(Keep { pattern: pattern.into(), format: weight_format(format)? })
+    Keep::new(pattern, weight_format(format)?).map_err(|error| error.to_string())
 }

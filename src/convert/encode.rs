@@ -44,36 +44,39 @@ impl Deviation {
     }
 }
 
-/// Reads `tensor`'s source piece by piece, encodes each, and hands (bytes read, encoded bytes) to `sink`.
+/// Reads `tensor`'s sources piece by piece, encodes each, and hands (bytes read, encoded bytes) to `sink`.
 ///
-/// Errors: those of the source and of `sink`, [`Error::Config`] for a weight that is, or becomes, no finite number.
+/// Errors: those of the sources and of `sink`, [`Error::Config`] for a weight that is no finite number,
+/// [`Error::Unsupported`] for one that the format cannot express.
 pub async fn stream(tensor: &Output, mut sink: impl FnMut(u64, &[u8]) -> Result<()>) -> Result<Deviation> {
-    let source = rows_of(tensor);
-    let (rows, columns) = (source.n_weights() / source.columns(), source.columns());
+    let (mut bytes, mut deviation) = (Vec::new(), Deviation::default());
     // Rows change places only within a head.
     let unit = tensor.interleaved_head.unwrap_or(1);
-    let step = (CHUNK_WEIGHTS / (columns * unit)).max(1) * unit;
-    let (mut bytes, mut deviation) = (Vec::new(), Deviation::default());
-    for first_row in (0..rows).step_by(step) {
-        source.read_rows(first_row, step.min(rows - first_row), &mut bytes).await?;
-        if let Some(head_dim) = tensor.interleaved_head {
-            bytes = interleave(&bytes, head_dim, source.row_bytes());
+    for source in &tensor.sources {
+        let source = &rows_of(source, tensor.interleaved_head);
+        let (rows, columns) = (source.n_weights() / source.columns(), source.columns());
+        let step = (CHUNK_WEIGHTS / (columns * unit)).max(1) * unit;
+        for first_row in (0..rows).step_by(step) {
+            source.read_rows(first_row, step.min(rows - first_row), &mut bytes).await?;
+            if let Some(head_dim) = tensor.interleaved_head {
+                bytes = interleave(&bytes, head_dim, source.row_bytes());
+            }
+            let read = bytes.len() as u64;
+            if source.format != tensor.format {
+                let (encoded, moved) = encode(source, tensor.format, &bytes)?;
+                deviation.add(&moved);
+                bytes = encoded;
+            }
+            sink(read, &bytes)?;
         }
-        let read = bytes.len() as u64;
-        if source.format != tensor.format {
-            let (encoded, moved) = encode(&source, tensor.format, &bytes)?;
-            deviation.add(&moved);
-            bytes = encoded;
-        }
-        sink(read, &bytes)?;
     }
     Ok(deviation)
 }
 
-/// The source as rows; a vector whose elements change places has a row for each of them.
-fn rows_of(tensor: &Output) -> TensorInfo {
-    let mut source = tensor.source.clone();
-    if tensor.interleaved_head.is_some() && source.shape.len() == 1 {
+/// A vector whose elements change places has a row for each of them.
+fn rows_of(source: &TensorInfo, interleaved_head: Option<usize>) -> TensorInfo {
+    let mut source = source.clone();
+    if interleaved_head.is_some() && source.shape.len() == 1 {
         source.shape.push(1);
     }
     source

@@ -3,9 +3,9 @@
 
 use super::Output;
 use crate::{
-    error::Result,
+    error::{Error, Result},
     format::{ByteSource, Folder, TensorInfo, Value, WeightFormat, gguf_writer::GgufHeader},
-    model::{Architecture, Config, ModelFile, TextSource},
+    model::{Architecture, Config, LongRope, ModelFile, Rope, TextSource},
     text::gguf_metadata,
 };
 use std::sync::Arc;
@@ -38,7 +38,7 @@ fn write_folder(config: &Config, folder: &Folder, header: &mut GgufHeader) -> Re
     header.pair("general.architecture", &Value::String(architecture.into()));
     header.pair("general.type", &Value::String("model".into()));
     header.pair("general.name", &Value::String(name_of(folder)));
-    for (key, value) in hyperparameters(config, folder) {
+    for (key, value) in hyperparameters(config)? {
         header.pair(&format!("{architecture}.{key}"), &value);
     }
     for (key, value) in gguf_metadata(folder, config.n_vocab)? {
@@ -47,7 +47,7 @@ fn write_folder(config: &Config, folder: &Folder, header: &mut GgufHeader) -> Re
     Ok(())
 }
 
-fn hyperparameters(config: &Config, folder: &Folder) -> Vec<(&'static str, Value)> {
+fn hyperparameters(config: &Config) -> Result<Vec<(&'static str, Value)>> {
     let mut pairs = Vec::new();
     let mut count = |key, n: usize| pairs.push((key, Value::Unsigned(n as u64)));
     count("block_count", config.n_layers);
@@ -60,26 +60,38 @@ fn hyperparameters(config: &Config, folder: &Folder) -> Vec<(&'static str, Value
         count("attention.key_length", config.head_dim);
         count("attention.value_length", config.head_dim);
     }
-    match config.sliding_window {
-        Some(window) => count("attention.sliding_window", window),
+    match (config.sliding_window, config.architecture) {
+        (Some(window), _) => count("attention.sliding_window", window),
         // llama.cpp takes Phi-3 without the key for a file from before there were windows.
-        None if config.architecture == Architecture::Phi3 => count("attention.sliding_window", 0),
-        None => {}
+        (None, Architecture::Phi3 | Architecture::PhiMoe) => count("attention.sliding_window", 0),
+        (None, _) => {}
     }
-    count("rope.dimension_count", config.rope.dim);
+    if let Some(experts) = config.experts {
+        count("expert_count", experts.n);
+        count("expert_used_count", experts.n_used);
+    }
     count("vocab_size", config.n_vocab);
+    count("rope.dimension_count", config.rope.dim);
+    pairs.push(("rope.freq_base", Value::Float(config.rope.base)));
+    // Where a LayerNorm is meant, llama.cpp's writer uses this key all the same.
     pairs.push(("attention.layer_norm_rms_epsilon", Value::Float(config.norm_eps as f64)));
-    pairs.push(("rope.freq_base", Value::Float(rope_base(folder))));
-    if let Scaling::Linear(factor) = Scaling::of(config, folder) {
-        pairs.push(("rope.scaling.type", Value::String("linear".into())));
-        pairs.push(("rope.scaling.factor", Value::Float(factor)));
+    match Scaling::of(&config.rope) {
+        Scaling::None | Scaling::Factors(_) => {}
+        Scaling::Linear(factor) => {
+            pairs.push(("rope.scaling.type", Value::String("linear".into())));
+            pairs.push(("rope.scaling.factor", Value::Float(factor)));
+        }
+        Scaling::Long(long) if long.scale != config.rope.scale => {
+            let what = format!("LongRoPE with a scale of {} and of {}, in GGUF,", config.rope.scale, long.scale);
+            return Err(Error::Unsupported { what, supported: "one scale for both sets of factors".into() });
+        }
+        Scaling::Long(long) => {
+            pairs.push(("rope.scaling.type", Value::String("longrope".into())));
+            pairs.push(("rope.scaling.original_context_length", Value::Unsigned(long.original as u64)));
+            pairs.push(("rope.scaling.attn_factor", Value::Float(long.scale)));
+        }
     }
-    pairs
-}
-
-fn rope_base(folder: &Folder) -> f64 {
-    let inside = folder.config.get("rope_parameters").and_then(|rope| rope.get("rope_theta"));
-    inside.or_else(|| folder.config.get("rope_theta")).and_then(|base| base.as_f64()).unwrap_or(10000.0)
+    Ok(pairs)
 }
 
 /// What the checkpoint calls itself, or else its folder's name.
@@ -92,40 +104,46 @@ fn name_of(folder: &Folder) -> String {
 
 /// Tensors that GGUF has where a folder has numbers in its configuration.
 pub(super) fn tensors(file: &ModelFile) -> Vec<Output> {
-    let TextSource::Folder(folder) = &file.text else { return Vec::new() };
-    match Scaling::of(&file.config, folder) {
-        Scaling::Factors(factors) => vec![vector("rope_freqs.weight", &factors)],
-        Scaling::None | Scaling::Linear(_) => Vec::new(),
+    let rope = &file.config.rope;
+    match (&file.text, Scaling::of(rope)) {
+        (TextSource::Folder(_), Scaling::Factors(factors)) => vec![vector("rope_freqs.weight", &factors)],
+        (TextSource::Folder(_), Scaling::Long(long)) => vec![
+            vector("rope_factors_long.weight", &rope.factors(&long.frequencies)),
+            vector("rope_factors_short.weight", &rope.factors(&rope.frequencies)),
+        ],
+        _ => Vec::new(),
     }
 }
 
-/// What the frequencies of rope are divided by.
-enum Scaling {
+/// How GGUF tells what the frequencies of rope are.
+enum Scaling<'a> {
     None,
     Linear(f64),
-    Factors(Vec<f32>),
+    /// What each is divided by, as Llama 3 has it.
+    Factors(Vec<f64>),
+    Long(&'a LongRope),
 }
 
-impl Scaling {
-    fn of(config: &Config, folder: &Folder) -> Self {
-        let (rope, base) = (&config.rope, rope_base(folder));
-        let plain = |i: usize| base.powf(-2.0 * i as f64 / rope.dim as f64);
-        let factors: Vec<f64> = rope.frequencies.iter().enumerate().map(|(i, f)| plain(i) / f).collect();
+impl<'a> Scaling<'a> {
+    fn of(rope: &'a Rope) -> Self {
+        let factors = rope.factors(&rope.frequencies);
         let first = factors[0];
-        match factors.iter().all(|factor| (factor / first - 1.0).abs() < 1e-9) {
-            true if (first - 1.0).abs() < 1e-9 => Self::None,
-            true => Self::Linear(first),
-            false => Self::Factors(factors.iter().map(|&factor| factor as f32).collect()),
+        match (&rope.long, factors.iter().all(|factor| (factor / first - 1.0).abs() < 1e-9)) {
+            (Some(long), _) => Self::Long(long),
+            (None, true) if (first - 1.0).abs() < 1e-9 => Self::None,
+            (None, true) => Self::Linear(first),
+            (None, false) => Self::Factors(factors),
         }
     }
 }
 
-fn vector(name: &str, values: &[f32]) -> Output {
+fn vector(name: &str, values: &[f64]) -> Output {
     let format = WeightFormat::F32;
-    let bytes = Arc::new(ByteSource::memory(name, format.encode(values)));
+    let values: Vec<f32> = values.iter().map(|&value| value as f32).collect();
+    let bytes = Arc::new(ByteSource::memory(name, format.encode(&values)));
     let shape = vec![values.len()];
     let source = TensorInfo { name: name.into(), format, shape: shape.clone(), source: bytes, offset: 0 };
-    Output { name: name.into(), shape, format, source, interleaved_head: None }
+    Output { name: name.into(), shape, format, sources: vec![source], interleaved_head: None }
 }
 
 /// llama.cpp's number of the format that most of a file is in, for the name that it shows.

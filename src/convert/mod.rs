@@ -32,13 +32,19 @@ pub struct Output {
     /// Slowest dimension first.
     pub shape: Vec<usize>,
     pub format: WeightFormat,
-    pub source: TensorInfo,
+    /// Where the rows come from, in order: one tensor, or one for each expert.
+    pub sources: Vec<TensorInfo>,
     /// Heads of this many rows are stored with their halves interleaved: row i and row i + head_dim / 2 of a head become
     /// rows 2i and 2i + 1, as llama.cpp rotates them in its architecture `llama`.
     pub interleaved_head: Option<usize>,
 }
 
 impl Output {
+    /// The format that the first of its rows have so far.
+    pub fn source_format(&self) -> WeightFormat {
+        self.sources[0].format
+    }
+
     /// Bytes of the tensor in the file.
     pub fn n_bytes(&self) -> u64 {
         let n_weights = self.shape.iter().product::<usize>();
@@ -65,7 +71,7 @@ impl Conversion {
 
     /// Bytes of weights that will be read.
     pub fn source_bytes(&self) -> u64 {
-        self.tensors.iter().map(|tensor| tensor.source.n_bytes()).sum()
+        self.tensors.iter().flat_map(|tensor| &tensor.sources).map(TensorInfo::n_bytes).sum()
     }
 
     /// Bytes of the whole file.

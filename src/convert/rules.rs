@@ -6,6 +6,8 @@ use crate::{
     format::{TensorInfo, WeightFormat},
     model::{Architecture, ModelFile, TextSource},
 };
+use glob::Pattern;
+use std::collections::BTreeMap;
 
 /// What to convert to.
 #[derive(Debug, Clone)]
@@ -19,15 +21,22 @@ pub struct ConvertOptions {
 /// Tensors that get a format of their own.
 #[derive(Debug, Clone)]
 pub struct Keep {
-    /// A tensor's name, with or without `.weight`; `*` stands for any text and `?` for any character.
-    pub pattern: String,
-    pub format: WeightFormat,
+    pattern: Pattern,
+    format: WeightFormat,
 }
 
 impl Keep {
+    /// For tensors whose names, with or without `.weight`, fit `pattern`: `*` stands for any text, `?` for any
+    /// character.
+    ///
+    /// Errors: [`Error::Invalid`] for something that is no pattern.
+    pub fn new(pattern: &str, format: WeightFormat) -> Result<Self> {
+        let wrong = |error| Error::Invalid { what: format!("the pattern `{pattern}`: {error}") };
+        Ok(Self { pattern: Pattern::new(pattern).map_err(wrong)?, format })
+    }
+
     fn fits(&self, name: &str) -> bool {
-        let stem = name.strip_suffix(".weight").unwrap_or(name);
-        glob(self.pattern.as_bytes(), name.as_bytes()) || glob(self.pattern.as_bytes(), stem.as_bytes())
+        self.pattern.matches(name) || name.strip_suffix(".weight").is_some_and(|stem| self.pattern.matches(stem))
     }
 }
 
@@ -35,21 +44,26 @@ impl Keep {
 ///
 /// Errors: [`Error::Invalid`] for a rule that fits no matrix.
 pub(super) fn outputs(file: &ModelFile, options: &ConvertOptions) -> Result<Vec<Output>> {
-    let mut outputs = Vec::new();
+    let mut outputs: Vec<Output> = Vec::new();
+    let mut stacks = BTreeMap::new();
     for tensor in file.tensors.iter().filter(|tensor| is_written(file, tensor)) {
-        let format = match is_matrix(tensor) {
-            true => matrix_format(file, tensor, options),
-            false => WeightFormat::F32,
+        let (name, expert) = match expert_of(&tensor.name) {
+            Some((name, expert)) => (name, Some(expert)),
+            None => (tensor.name.clone(), None),
         };
-        outputs.push(Output {
-            name: tensor.name.clone(),
-            shape: tensor.shape.clone(),
-            format,
-            source: tensor.clone(),
-            interleaved_head: interleaved_head(file, tensor),
-        });
+        let Some(expert) = expert else {
+            outputs.push(output(file, name, tensor.shape.clone(), vec![tensor.clone()], options));
+            continue;
+        };
+        stacks.entry(name).or_insert_with(BTreeMap::new).insert(expert, tensor.clone());
     }
-    let idle = |keep: &&Keep| !file.tensors.iter().any(|tensor| is_matrix(tensor) && keep.fits(&tensor.name));
+    for (name, experts) in stacks {
+        let experts: Vec<TensorInfo> = experts.into_values().collect();
+        let shape = [&[experts.len()][..], &experts[0].shape].concat();
+        outputs.push(output(file, name, shape, experts, options));
+    }
+    let idle =
+        |keep: &&Keep| !outputs.iter().any(|output| is_matrix(&output.name, &output.shape) && keep.fits(&output.name));
     match options.keep.iter().find(idle) {
         Some(keep) => Err(Error::Invalid {
             what: format!(
@@ -59,6 +73,30 @@ pub(super) fn outputs(file: &ModelFile, options: &ConvertOptions) -> Result<Vec<
         }),
         None => Ok(outputs),
     }
+}
+
+fn output(
+    file: &ModelFile,
+    name: String,
+    shape: Vec<usize>,
+    sources: Vec<TensorInfo>,
+    options: &ConvertOptions,
+) -> Output {
+    let format = match is_matrix(&name, &shape) {
+        true => matrix_format(file, &name, sources[0].columns(), options),
+        false => WeightFormat::F32,
+    };
+    let interleaved_head = interleaved_head(file, &name);
+    Output { name, shape, format, sources, interleaved_head }
+}
+
+/// The stack that a single expert's tensor belongs to, and its place there: `blk.0.ffn_up.3.weight` is the fourth of
+/// `blk.0.ffn_up_exps.weight`.
+fn expert_of(name: &str) -> Option<(String, usize)> {
+    let (stem, expert) = name.strip_prefix("blk.")?.strip_suffix(".weight")?.rsplit_once('.')?;
+    let expert = expert.parse().ok()?;
+    // A layer's own number is no expert's.
+    stem.contains('.').then(|| (format!("blk.{stem}_exps.weight"), expert))
 }
 
 /// Where a tensor belongs in a file: as a token passes through them.
@@ -80,18 +118,17 @@ fn is_written(file: &ModelFile, tensor: &TensorInfo) -> bool {
 }
 
 /// Everything else stays exact: norms and biases are small, and an error in a router changes which experts answer.
-fn is_matrix(tensor: &TensorInfo) -> bool {
-    let name = tensor.name.as_str();
-    tensor.shape.len() > 1 && name.ends_with(".weight") && !name.contains("ffn_gate_inp")
+fn is_matrix(name: &str, shape: &[usize]) -> bool {
+    shape.len() > 1 && name.ends_with(".weight") && !name.contains("ffn_gate_inp")
 }
 
-fn matrix_format(file: &ModelFile, tensor: &TensorInfo, options: &ConvertOptions) -> WeightFormat {
-    let wanted = match options.keep.iter().find(|keep| keep.fits(&tensor.name)) {
+fn matrix_format(file: &ModelFile, name: &str, columns: usize, options: &ConvertOptions) -> WeightFormat {
+    let wanted = match options.keep.iter().find(|keep| keep.fits(name)) {
         Some(keep) => keep.format,
-        None if is_head(file, &tensor.name) => better(options.format, HEAD_FORMAT),
+        None if is_head(file, name) => better(options.format, HEAD_FORMAT),
         None => options.format,
     };
-    if tensor.columns().is_multiple_of(wanted.block_len()) { wanted } else { WeightFormat::F16 }
+    if columns.is_multiple_of(wanted.block_len()) { wanted } else { WeightFormat::F16 }
 }
 
 /// What the output matrix gets at least: its errors go straight into the logits. llama.cpp has the same rule.
@@ -109,36 +146,8 @@ fn better(a: WeightFormat, b: WeightFormat) -> WeightFormat {
 }
 
 /// Folders have the rows of queries and keys in halves of a head, GGUF files of `llama` interleaved.
-fn interleaved_head(file: &ModelFile, tensor: &TensorInfo) -> Option<usize> {
+fn interleaved_head(file: &ModelFile, name: &str) -> Option<usize> {
     let from_folder = matches!(file.text, TextSource::Folder(_));
-    let part = tensor.name.rsplit('.').nth(1)?;
-    let rotated = matches!(part, "attn_q" | "attn_k");
+    let rotated = matches!(name.rsplit('.').nth(1)?, "attn_q" | "attn_k");
     (from_folder && file.config.architecture == Architecture::Llama && rotated).then_some(file.config.head_dim)
-}
-
-/// Whether `*` and `?` in `pattern` can stand for something that makes it `text`.
-fn glob(pattern: &[u8], text: &[u8]) -> bool {
-    // Where to go on after the last star, and how much of the text it stands for so far.
-    let (mut p, mut t, mut star) = (0, 0, None);
-    while t < text.len() {
-        match pattern.get(p) {
-            Some(b'*') => {
-                star = Some((p + 1, t));
-                p += 1;
-            }
-            Some(&c) if c == b'?' || c == text[t] => {
-                p += 1;
-                t += 1;
-            }
-            _ => match star {
-                Some((after, taken)) => {
-                    star = Some((after, taken + 1));
-                    p = after;
-                    t = taken + 1;
-                }
-                None => return false,
-            },
-        }
-    }
-    pattern[p..].iter().all(|&c| c == b'*')
 }

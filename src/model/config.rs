@@ -109,6 +109,8 @@ pub struct Rope {
     pub dim: usize,
     /// Pairs are (2i, 2i + 1), as GGUF files of Llama have their rows, instead of (i, i + dim / 2).
     pub interleaved: bool,
+    /// What the frequencies are powers of, before anything scaled them.
+    pub base: f64,
     /// Radians per position, `dim / 2` of them.
     pub frequencies: Vec<f64>,
     /// Factor on cosines and sines, 1 but for scaled contexts.
@@ -140,6 +142,12 @@ impl Rope {
             append_angles(&mut table, n_positions, &long.frequencies, long.scale);
         }
         table
+    }
+
+    /// What scaling has divided each of `frequencies`, this rope's own or its long set, by.
+    pub fn factors(&self, frequencies: &[f64]) -> Vec<f64> {
+        let plain = |i: usize| self.base.powf(-2.0 * i as f64 / self.dim as f64);
+        frequencies.iter().enumerate().map(|(i, frequency)| plain(i) / frequency).collect()
     }
 
     /// Rows of [`Rope::angles`] for a session of `n_positions`.

@@ -102,7 +102,8 @@ impl Header<'_> {
     async fn rope(&self, architecture: Architecture, head_dim: usize, context: usize) -> Result<Rope> {
         let number = |key: &str| self.metadata.float(&self.key(&format!("rope.{key}")));
         let dim = self.optional("rope.dimension_count").unwrap_or(head_dim);
-        let mut frequencies = rope_frequencies(number("freq_base").unwrap_or(10000.0), dim)?;
+        let base = number("freq_base").unwrap_or(10000.0);
+        let mut frequencies = rope_frequencies(base, dim)?;
         let kind = self.metadata.string(&self.key("rope.scaling.type"));
         match kind {
             // LongRoPE is told by its factors, whatever the key says.
@@ -120,8 +121,8 @@ impl Header<'_> {
             frequencies = divided(&frequencies, &factors, "rope factors")?;
         }
         // GGUF writers permute Llama's query and key rows for interleaved pairs, and leave the others' as they are.
-        let mut rope =
-            Rope { dim, interleaved: architecture == Architecture::Llama, frequencies, scale: 1.0, long: None };
+        let interleaved = architecture == Architecture::Llama;
+        let mut rope = Rope { dim, interleaved, base, frequencies, scale: 1.0, long: None };
         let long = self.factors("rope_factors_long.weight").await?;
         let short = self.factors("rope_factors_short.weight").await?;
         let (long, short) = match (long, short) {

@@ -185,7 +185,7 @@ fn rope(json: &Value, defaults: &Defaults, head_dim: usize, context: usize) -> R
     let mut frequencies = rope_frequencies(base, dim)?;
     let kind = inside("rope_type").or_else(|| inside("type")).and_then(Value::as_str).unwrap_or("default");
     let need = |key: &str| number(key).ok_or_else(|| Error::config(format!("rope scaling `{kind}` needs `{key}`")));
-    let mut rope = Rope { dim, interleaved: false, frequencies: Vec::new(), scale: 1.0, long: None };
+    let mut rope = Rope { dim, interleaved: false, base, frequencies: Vec::new(), scale: 1.0, long: None };
     match kind {
         "default" => {}
         "linear" => {

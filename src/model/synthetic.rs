@@ -23,6 +23,7 @@ pub fn tiny(architecture: Architecture, format: WeightFormat, seed: u64) -> Resu
     let mut rope = Rope {
         dim: head_dim,
         interleaved: architecture == Llama,
+        base: 10000.0,
         frequencies: rope_frequencies(10000.0, head_dim)?,
         scale: 1.0,
         long: None,

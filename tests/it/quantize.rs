@@ -17,7 +17,7 @@ use std::{
 };
 
 fn convert(from: &Path, to: &Path, format: WeightFormat, keep: &[(&str, WeightFormat)]) -> Vec<Deviation> {
-    let keep = keep.iter().map(|(pattern, format)| Keep { pattern: pattern.to_string(), format: *format }).collect();
+    let keep = keep.iter().map(|(pattern, format)| Keep::new(pattern, *format).expect("a pattern")).collect();
     pollster::block_on(async {
         let file = ModelFile::open(from).await.expect("the model opens");
         let conversion = Conversion::plan(&file, &ConvertOptions { format, keep }).await.expect("a plan");
@@ -59,8 +59,8 @@ fn check_folder(name: &str) {
 
 #[test]
 fn folders_become_the_same_model() {
-    for name in ["llama2", "llama3-gqa-tied", "phi3-4k"] {
-        check_folder(name);
+    for entry in entries(&path("tests/data/golden")) {
+        check_folder(&entry);
     }
 }
 
@@ -130,7 +130,7 @@ fn gguf_files_are_copied_whole() {
 
 /// The formats that tensors get, by name.
 fn formats(model: &Path, format: WeightFormat, keep: &[(&str, WeightFormat)]) -> Result<Vec<(String, String)>, Error> {
-    let keep = keep.iter().map(|(pattern, format)| Keep { pattern: pattern.to_string(), format: *format }).collect();
+    let keep = keep.iter().map(|(pattern, format)| Keep::new(pattern, *format).expect("a pattern")).collect();
     let file = pollster::block_on(ModelFile::open(model))?;
     let conversion = pollster::block_on(Conversion::plan(&file, &ConvertOptions { format, keep }))?;
     Ok(conversion.tensors.iter().map(|tensor| (tensor.name.clone(), tensor.format.name().into())).collect())
@@ -300,7 +300,7 @@ fn weights_that_are_no_numbers() {
         let source = Arc::new(ByteSource::memory("test.gguf", bytes.clone()));
         let error = pollster::block_on(async {
             let file = ModelFile::from_gguf(Gguf::read(source).await.expect("a header")).await.expect("a model");
-            let options = ConvertOptions { format, keep: vec![Keep { pattern: "*".into(), format }] };
+            let options = ConvertOptions { format, keep: vec![Keep::new("*", format).expect("a pattern")] };
             let conversion = Conversion::plan(&file, &options).await.expect("a plan");
             conversion.write(&folder.path().join("out.gguf"), false, |_| Ok(())).await
         });
