@@ -37,4 +37,4 @@ pub use error::{Error, Result};
 pub use format::WeightFormat;
 pub use kernels::CacheFormat;
 pub use sample::SamplingOptions;
-pub use session::{Engine, EngineOptions, Session, SessionOptions};
+pub use session::{Engine, EngineOptions, Session, SessionOptions, TextNeed};

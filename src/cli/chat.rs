@@ -5,7 +5,7 @@ use super::{
     run::speeds,
 };
 use crate::{
-    Error, SamplingOptions, Session,
+    Error, SamplingOptions, Session, TextNeed,
     session::{Stats, Stop},
     text::Message,
 };
@@ -42,9 +42,7 @@ Ctrl-C         stop the answer";
 impl Chat {
     pub fn execute(self) -> anyhow::Result<ExitCode> {
         let sampling = self.sampling.checked();
-        let mut session = self.model.session(false)?;
-        session.engine().tokenizer()?;
-        session.engine().template()?;
+        let mut session = self.model.session(TextNeed::Template, false)?;
         let system: Vec<Message> = self.system.iter().map(|text| Message::new("system", text)).collect();
         let mut messages = system.clone();
         let mut editor = DefaultEditor::new()?;

@@ -1,6 +1,7 @@
 //! `pocketlm logits`: the raw numbers, for people who test numerics.
 
 use super::options::{ModelOptions, text_or_stdin};
+use crate::TextNeed;
 use clap::Args;
 use serde_json::json;
 use std::{io::Write, process::ExitCode};
@@ -23,7 +24,8 @@ pub struct Logits {
 impl Logits {
     pub fn execute(self) -> anyhow::Result<ExitCode> {
         let text = self.prompt.as_deref().map(text_or_stdin).transpose()?;
-        let mut session = self.model.session(self.all)?;
+        let need = if text.is_some() { TextNeed::Tokenizer } else { TextNeed::Nothing };
+        let mut session = self.model.session(need, self.all)?;
         let ids = match text {
             Some(text) => session.engine().tokenizer()?.encode_prompt(&text)?,
             None => self.ids,

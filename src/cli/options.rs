@@ -2,7 +2,8 @@
 
 use super::pull::resolve;
 use crate::{
-    CacheFormat, Engine, EngineOptions, SamplingOptions, Session, SessionOptions, WeightFormat, model::ModelFile,
+    CacheFormat, Engine, EngineOptions, SamplingOptions, Session, SessionOptions, TextNeed, WeightFormat,
+    model::ModelFile,
 };
 use anyhow::Context;
 use clap::Args;
@@ -65,9 +66,9 @@ impl SamplingArguments {
 
 impl ModelOptions {
     /// Loads the model, with a progress bar on stderr where someone can see it.
-    pub fn engine(&self) -> anyhow::Result<Arc<Engine>> {
+    pub fn engine(&self, text: TextNeed) -> anyhow::Result<Arc<Engine>> {
         let model = resolve(&self.model)?;
-        let options = EngineOptions { adapter: self.adapter.clone(), weights: self.weights };
+        let options = EngineOptions { adapter: self.adapter.clone(), weights: self.weights, text };
         let bar = ProgressBar::new(0).with_style(ProgressStyle::with_template(
             "loading {bar:30} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec}",
         )?);
@@ -81,8 +82,8 @@ impl ModelOptions {
     }
 
     /// Loads the model and opens a session on it.
-    pub fn session(&self, all_logits: bool) -> anyhow::Result<Session> {
-        let engine = self.engine()?;
+    pub fn session(&self, text: TextNeed, all_logits: bool) -> anyhow::Result<Session> {
+        let engine = self.engine(text)?;
         let trained = engine.config.context;
         if let Some(wanted) = self.ctx.filter(|&n| n as usize > trained) {
             eprintln!(

@@ -1,7 +1,7 @@
 //! `pocketlm perplexity`: how well a model predicts a text.
 
 use super::options::ModelOptions;
-use crate::Session;
+use crate::{Session, TextNeed};
 use anyhow::Context;
 use clap::Args;
 use serde_json::json;
@@ -21,7 +21,7 @@ pub struct Perplexity {
 impl Perplexity {
     pub fn execute(self) -> anyhow::Result<ExitCode> {
         let text = std::fs::read_to_string(&self.file).with_context(|| format!("reading {}", self.file.display()))?;
-        let mut session = self.model.session(true)?;
+        let mut session = self.model.session(TextNeed::Tokenizer, true)?;
         let losses = losses(&mut session, &text)?;
         let mut out = std::io::stdout().lock();
         if self.json {

@@ -6,7 +6,7 @@ use super::{
     perplexity,
 };
 use crate::{
-    CacheFormat, Error, WeightFormat,
+    CacheFormat, Error, TextNeed, WeightFormat,
     convert::{Conversion, ConvertOptions, Deviation, Keep, Output},
     model::ModelFile,
 };
@@ -130,7 +130,7 @@ impl Quantize {
         let adapter = self.adapter.clone();
         // An exact cache, so that what differs is the weights.
         let options = ModelOptions { model: model.into(), adapter, weights, kv: CacheFormat::F32, ctx: None };
-        let losses = perplexity::losses(&mut options.session(true)?, text)?;
+        let losses = perplexity::losses(&mut options.session(TextNeed::Tokenizer, true)?, text)?;
         Ok((perplexity::of(&losses), losses.len()))
     }
 }

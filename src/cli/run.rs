@@ -2,6 +2,7 @@
 
 use super::options::{ModelOptions, SamplingArguments, text_or_stdin};
 use crate::{
+    TextNeed,
     session::{Generation, Stats, Stop},
     text::Message,
 };
@@ -36,7 +37,7 @@ impl Run {
     pub fn execute(self) -> anyhow::Result<ExitCode> {
         let sampling = self.sampling.checked();
         let prompt = text_or_stdin(&self.prompt)?;
-        let mut session = self.model.session(false)?;
+        let mut session = self.model.session(if self.raw { TextNeed::Tokenizer } else { TextNeed::Template }, false)?;
         let tokenizer = session.engine().tokenizer()?;
         let prompt_ids = if self.raw {
             tokenizer.encode_prompt(&prompt)?

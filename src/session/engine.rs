@@ -19,6 +19,19 @@ pub struct EngineOptions {
     pub adapter: Option<String>,
     /// How matrices are held on the device. `None`: as a GGUF file has them; q4_0 for a Hugging Face folder.
     pub weights: Option<WeightFormat>,
+    /// What must be there for the caller to go on.
+    pub text: TextNeed,
+}
+
+/// What a caller needs of a model's text. Without it, opening fails before weights are loaded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum TextNeed {
+    /// Ids are enough.
+    #[default]
+    Nothing,
+    Tokenizer,
+    /// The chat template, and the tokenizer with it.
+    Template,
 }
 
 /// A model on a device.
@@ -39,24 +52,38 @@ pub struct Engine {
 impl Engine {
     /// Opens a GGUF file or a Hugging Face folder and loads it; `progress` hears (bytes done, bytes in all).
     ///
-    /// Errors: those of the file, of the adapter and of the device.
+    /// Errors: those of the file, of the adapter and of the device; [`Error::Text`] when what `options.text` asks for is
+    /// not there.
     pub async fn open(path: &Path, options: &EngineOptions, progress: impl FnMut(u64, u64)) -> Result<Self> {
-        let file = ModelFile::open(path).await?;
+        let mut file = ModelFile::open(path).await?;
+        let held = held_format(&file, options.weights);
+        let text = Text::take(&mut file);
+        text.check(options.text)?;
         let gpu = Gpu::open(options.adapter.as_deref()).await?;
-        Self::load(file, gpu, options.weights, progress).await
+        Self::load_held(file, text, gpu, held, progress).await
     }
 
     /// Loads an opened file onto a device.
     ///
     /// Errors: as [`Engine::open`].
     pub async fn load(
-        file: ModelFile,
-        mut gpu: Gpu,
+        mut file: ModelFile,
+        gpu: Gpu,
         weights: Option<WeightFormat>,
+        progress: impl FnMut(u64, u64),
+    ) -> Result<Self> {
+        let held = held_format(&file, weights);
+        let text = Text::take(&mut file);
+        Self::load_held(file, text, gpu, held, progress).await
+    }
+
+    async fn load_held(
+        file: ModelFile,
+        text: Text,
+        mut gpu: Gpu,
+        held: Option<WeightFormat>,
         mut progress: impl FnMut(u64, u64),
     ) -> Result<Self> {
-        let text = Text::read(&file);
-        let held = held_format(&file, weights);
         let (placement, placed) = file.weights.place(file.config.tied, held, gpu.max_binding_bytes())?;
         let (cache, part_kv_heads) = (CacheFormat::F16, file.config.n_kv_heads);
         let small = RecordOptions { capacity: 1, max_tokens: 1, cache, part_kv_heads, tuning: gpu.tuning };
@@ -76,18 +103,12 @@ impl Engine {
 
     /// The tokenizer. Errors: [`Error::Text`] when the model came without one.
     pub fn tokenizer(&self) -> Result<&Tokenizer> {
-        self.tokenizer.as_ref().ok_or(Error::Text {
-            what: self.text_problem.clone().unwrap_or("the model has no tokenizer".into()),
-            hint: "a folder needs tokenizer.json beside config.json; `pocketlm logits --ids` works without one",
-        })
+        self.tokenizer.as_ref().ok_or_else(|| no_tokenizer(self.text_problem.as_deref()))
     }
 
     /// The chat template. Errors: [`Error::Text`] when the model came without one.
     pub fn template(&self) -> Result<&ChatTemplate> {
-        self.template.as_ref().ok_or(Error::Text {
-            what: self.text_problem.clone().unwrap_or("the model has no chat template".into()),
-            hint: "give the prompt as it is, with --raw",
-        })
+        self.template.as_ref().ok_or_else(|| no_template(self.text_problem.as_deref()))
     }
 
     /// The context that a session gets for this wish.
@@ -104,6 +125,21 @@ pub fn held_format(file: &ModelFile, wanted: Option<WeightFormat>) -> Option<Wei
     })
 }
 
+fn no_tokenizer(problem: Option<&str>) -> Error {
+    let hint = match problem {
+        Some(_) => "compare the file with its publisher's; `pocketlm logits --ids` works without a tokenizer",
+        None => "a folder needs tokenizer.json beside config.json; `pocketlm logits --ids` works without one",
+    };
+    Error::Text { what: problem.unwrap_or("the model has no tokenizer").into(), hint }
+}
+
+fn no_template(problem: Option<&str>) -> Error {
+    Error::Text {
+        what: problem.unwrap_or("the model has no chat template").into(),
+        hint: "give the prompt as it is, with --raw",
+    }
+}
+
 struct Text {
     tokenizer: Option<Tokenizer>,
     template: Option<ChatTemplate>,
@@ -112,11 +148,14 @@ struct Text {
 }
 
 impl Text {
+    /// Reads the file's text and drops the bytes it was read from: a large vocabulary's take tens of megabytes.
+    ///
     /// A tokenizer or template that cannot be used is no error yet: logits of ids need neither.
-    fn read(file: &ModelFile) -> Self {
+    fn take(file: &mut ModelFile) -> Self {
+        let source = std::mem::replace(&mut file.text, TextSource::None);
         let mut problem = None;
         let mut note = |error: Error| problem = Some(error.to_string());
-        let (tokenizer, source) = match &file.text {
+        let (tokenizer, template_source) = match &source {
             TextSource::Gguf(metadata) => {
                 (Tokenizer::from_gguf(metadata), ChatTemplate::source_in_gguf(metadata).map(str::to_string))
             }
@@ -130,11 +169,20 @@ impl Text {
             end_ids.extend(tokenizer.end_of_generation_ids());
             let text_of = |id: Option<u32>| id.and_then(|id| tokenizer.token_text(id)).unwrap_or_default();
             let (bos, eos) = (text_of(tokenizer.bos()), text_of(tokenizer.eos()));
-            let made = source.map(|source| ChatTemplate::new(&source, &bos, &eos));
+            let made = template_source.map(|source| ChatTemplate::new(&source, &bos, &eos));
             template = made.and_then(|made| made.map_err(&mut note).ok());
-        } else if let TextSource::Folder(folder) = &file.text {
+        } else if let TextSource::Folder(folder) = &source {
             end_ids.extend(text::end_ids(folder));
         }
         Self { tokenizer, template, end_ids, problem }
+    }
+
+    fn check(&self, need: TextNeed) -> Result<()> {
+        let problem = self.problem.as_deref();
+        match need {
+            TextNeed::Tokenizer | TextNeed::Template if self.tokenizer.is_none() => Err(no_tokenizer(problem)),
+            TextNeed::Template if self.template.is_none() => Err(no_template(problem)),
+            _ => Ok(()),
+        }
     }
 }

@@ -5,7 +5,7 @@ mod generate;
 mod needs;
 mod room;
 
-pub use engine::{Engine, EngineOptions, held_format};
+pub use engine::{Engine, EngineOptions, TextNeed, held_format};
 pub use generate::{Generation, Piece, Stats, Stop};
 pub use needs::{MemoryNeeds, default_context, plans, record_options};
 

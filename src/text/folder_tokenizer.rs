@@ -2,6 +2,7 @@
 
 use super::{
     pieces::{Piece, PieceKind, Pieces, SpacePrefix},
+    sentencepiece::has_words,
     tokenizer::{END_TEXTS, Ends, Merger, Parts, Tokenizer, looks_like_control},
     tokenizer_json::{Added, TokenizerJson, parts, wrong},
 };
@@ -52,14 +53,8 @@ impl Tokenizer {
         let spelling = spelling(part(&file.decoder)?.as_ref())?;
         let pieces = pieces(&file, &model, &added, spelling)?;
         let ends = ends(&model, &added, tokenizer_config, first_token(&file.post_processor))?;
-        Tokenizer::new(Parts {
-            added,
-            normalizer,
-            pre_tokenizer,
-            model: Merger::Trained(Box::new(model)),
-            pieces,
-            ends,
-        })
+        let model = merger(model, spelling);
+        Tokenizer::new(Parts { added, normalizer, pre_tokenizer, model, pieces, ends })
     }
 }
 
@@ -73,6 +68,15 @@ pub fn end_ids(folder: &Folder) -> Vec<u32> {
 
 fn part<T: DeserializeOwned>(value: &Value) -> Result<Option<T>> {
     serde_json::from_value(value.clone()).map_err(wrong)
+}
+
+fn merger(model: ModelWrapper, spelling: Spelling) -> Merger {
+    // Without a token for the space, runs of unknown characters may cross it.
+    let spaced = spelling == Spelling::SentencePiece && model.token_to_id("▁").is_some();
+    if spaced && has_words(model.get_vocab().keys().map(String::as_str)) {
+        return Merger::TrainedWords(Box::new(model));
+    }
+    Merger::Trained(Box::new(model))
 }
 
 /// The tokens matched as a whole. Those that mark structure are matched before the text is normalised: otherwise they

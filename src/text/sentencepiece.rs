@@ -17,6 +17,8 @@ pub(super) struct SentencePiece {
     fallback: Fallback,
     /// Whether each fragment of text begins with a space that is not in the text.
     add_space_prefix: bool,
+    /// See [`has_words`].
+    has_words: bool,
 }
 
 /// A piece that merging may produce.
@@ -39,7 +41,8 @@ pub(super) enum Fallback {
 
 impl SentencePiece {
     pub fn new(scored: HashMap<Box<str>, Scored>, fallback: Fallback, add_space_prefix: bool) -> Self {
-        Self { scored, fallback, add_space_prefix }
+        let has_words = has_words(scored.keys().map(|piece| &**piece));
+        Self { scored, fallback, add_space_prefix, has_words }
     }
 
     /// Token ids of a fragment: text without tokens that are matched as a whole.
@@ -53,13 +56,32 @@ impl SentencePiece {
         if text.len() > i32::MAX as usize {
             return Err(Error::Invalid { what: "texts above 2 GiB cannot be encoded".into() });
         }
-        let mut merging = Merging::new(self, &text);
-        merging.run();
         let mut ids = Vec::new();
-        for symbol in merging.symbols.iter().filter(|symbol| symbol.start < symbol.end) {
-            self.push_ids(&text, *symbol, &merging.unused_splits, &mut ids);
+        if !self.has_words {
+            self.merge(&text, &mut ids);
+            return Ok(ids);
+        }
+        // Most words of a text have been there before.
+        let mut known: HashMap<&str, std::ops::Range<usize>> = HashMap::new();
+        for word in words(&text) {
+            match (known.get(word), &self.fallback) {
+                (Some(range), Fallback::Bytes(_)) => ids.extend_from_within(range.clone()),
+                _ => {
+                    let start = ids.len();
+                    self.merge(word, &mut ids);
+                    known.insert(word, start..ids.len());
+                }
+            }
         }
         Ok(ids)
+    }
+
+    fn merge(&self, text: &str, ids: &mut Vec<u32>) {
+        let mut merging = Merging::new(self, text);
+        merging.run();
+        for symbol in merging.symbols.iter().filter(|symbol| symbol.start < symbol.end) {
+            self.push_ids(text, *symbol, &merging.unused_splits, ids);
+        }
     }
 
     fn push_ids(&self, text: &str, symbol: Symbol, unused_splits: &HashMap<(u32, u32), u32>, ids: &mut Vec<u32>) {
@@ -78,6 +100,23 @@ impl SentencePiece {
             (_, Fallback::Unknown(unknown)) => ids.push(*unknown),
         }
     }
+}
+
+/// Whether none of `pieces` goes on after a space that follows something else, so that words can be merged one by one.
+pub(super) fn has_words<'a>(mut pieces: impl Iterator<Item = &'a str>) -> bool {
+    pieces.all(|piece| words(piece).nth(1).is_none())
+}
+
+/// The parts of `text` that begin with spaces, or at its start: `▁▁a`, `▁b`.
+pub(super) fn words(text: &str) -> impl Iterator<Item = &str> {
+    let mut rest = text;
+    std::iter::from_fn(move || {
+        let n_spaces = rest.len() - rest.trim_start_matches('▁').len();
+        let end = rest[n_spaces..].find('▁').map_or(rest.len(), |n| n_spaces + n);
+        let (word, after) = rest.split_at(end);
+        rest = after;
+        (!word.is_empty()).then_some(word)
+    })
 }
 
 /// A stretch of the text, `start..end` in bytes; empty once it is merged into the one before.

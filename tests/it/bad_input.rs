@@ -257,6 +257,33 @@ fn a_bad_tokenizer_stops_only_text() {
     }
 }
 
+/// Before an adapter is looked for, and so before weights are read.
+#[test]
+fn what_text_lacks_is_said_first() {
+    let folder = Folder::copy("llama2", "no-template");
+    let model = folder.0.to_str().expect("UTF-8");
+    let commands: [(&[&str], &str); 5] = [
+        (&["run", model, "-p", "x", "--raw"], "no tokenizer"),
+        (&["run", model, "-p", "x"], "no tokenizer"),
+        (&["chat", model], "no tokenizer"),
+        (&["logits", model, "-p", "x"], "no tokenizer"),
+        (&["perplexity", model, file!()], "no tokenizer"),
+    ];
+    let check = |command: &[&str], expected: &str| {
+        let output = pocketlm(&[command, &["--adapter", "none of this name"]].concat());
+        assert_eq!(output.status.code(), Some(1));
+        assert!(stderr(&output).contains(expected), "{command:?}: {}", stderr(&output));
+    };
+    for (command, expected) in commands {
+        check(command, expected);
+    }
+    let tokenizer = r#"{"model":{"type":"BPE","vocab":{"a":0,"b":1,"c":2},"merges":[]}}"#;
+    std::fs::write(folder.0.join("tokenizer.json"), tokenizer).expect("it is written");
+    check(&["run", model, "-p", "x"], "no chat template");
+    check(&["chat", model], "no chat template");
+    check(&["run", model, "-p", "x", "--raw"], "none of this name");
+}
+
 #[cfg(unix)]
 #[test]
 fn a_full_disk_is_an_error() {

@@ -64,7 +64,7 @@ fn modules_import_lower_ranks_only() {
         "WeightFormat" => "format".into(),
         "CacheFormat" => "kernels".into(),
         "SamplingOptions" => "sample".into(),
-        "Engine" | "EngineOptions" | "Session" | "SessionOptions" => "session".into(),
+        "Engine" | "EngineOptions" | "Session" | "SessionOptions" | "TextNeed" => "session".into(),
         module => module.into(),
     };
     for file in files("src", "rs") {
