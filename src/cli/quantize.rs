@@ -4,6 +4,7 @@ use super::{
     human_bytes,
     options::{ModelOptions, weight_format},
     perplexity,
+    pull::resolve,
 };
 use crate::{
     CacheFormat, Error, TextNeed, WeightFormat,
@@ -27,7 +28,7 @@ use std::{
 
 #[derive(Debug, Args)]
 pub struct Quantize {
-    /// A GGUF file, or a Hugging Face folder with config.json and *.safetensors
+    /// A GGUF file, a Hugging Face folder with config.json and *.safetensors, or hf:OWNER/REPO[:FILE] of the hub
     #[arg(value_name = "IN")]
     input: PathBuf,
     /// The GGUF file to write
@@ -61,7 +62,7 @@ struct Measured {
 }
 
 impl Quantize {
-    pub fn execute(self) -> anyhow::Result<ExitCode> {
+    pub fn execute(mut self) -> anyhow::Result<ExitCode> {
         refuse_same(&self.input, &self.output)?;
         if !self.force && self.output.exists() {
             let source = std::io::ErrorKind::AlreadyExists.into();
@@ -70,6 +71,7 @@ impl Quantize {
         let read =
             |path: &PathBuf| std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()));
         let text = self.text.as_ref().map(read).transpose()?;
+        self.input = resolve(&self.input)?;
         let file = pollster::block_on(ModelFile::open(&self.input))?;
         let options = ConvertOptions { format: self.format, keep: self.keep.clone() };
         let conversion = pollster::block_on(Conversion::plan(&file, &options))?;

@@ -3,7 +3,9 @@
 pub mod block;
 pub mod gguf;
 pub mod gguf_writer;
+mod gptq;
 pub mod pack;
+mod packed_layer;
 pub mod safetensors;
 pub mod source;
 pub mod tensor;

@@ -2,7 +2,12 @@
 //!
 //! The `safetensors` crate checks each header; weights stay on disk.
 
-use super::{block::WeightFormat, source::ByteSource, tensor::TensorInfo};
+use super::{
+    block::WeightFormat,
+    gptq::{self, Words},
+    source::ByteSource,
+    tensor::TensorInfo,
+};
 use crate::error::{Error, Result};
 use safetensors::{Dtype, tensor::Metadata};
 use serde_json::Value;
@@ -38,10 +43,11 @@ impl Folder {
         let config = read_json(path, "config.json")
             .await?
             .ok_or_else(|| Error::Io { path: path.join("config.json"), source: std::io::ErrorKind::NotFound.into() })?;
-        let mut tensors = Vec::new();
+        let (mut tensors, mut words) = (Vec::new(), Vec::new());
         for shard in shards(path).await? {
-            tensors.extend(read_header(Arc::new(ByteSource::open(&path.join(shard))?)).await?);
+            read_header(Arc::new(ByteSource::open(&path.join(shard))?), &mut tensors, &mut words).await?;
         }
+        gptq::assemble(&config, &mut tensors, words).await?;
         let mut seen = BTreeSet::new();
         if let Some(twice) = tensors.iter().find(|t| !seen.insert(t.name.as_str())) {
             return Err(Error::corrupt(twice.source.name(), format!("tensor `{}` is in two shards", twice.name)));
@@ -64,7 +70,7 @@ impl Folder {
 async fn shards(path: &Path) -> Result<Vec<String>> {
     const INDEX: &str = "model.safetensors.index.json";
     let Some(index) = read_json(path, INDEX).await? else {
-        return Ok(vec!["model.safetensors".into()]);
+        return Ok(vec![only_shard(path)]);
     };
     let map = index.get("weight_map").and_then(Value::as_object);
     let map = map.ok_or_else(|| Error::corrupt(INDEX, "it has no `weight_map`"))?;
@@ -80,7 +86,21 @@ async fn shards(path: &Path) -> Result<Vec<String>> {
     Ok(names.into_iter().collect())
 }
 
-async fn read_header(source: Arc<ByteSource>) -> Result<Vec<TensorInfo>> {
+/// `model.safetensors`, or another name if that file is the only one of its kind: older quantisers name it after its
+/// format.
+fn only_shard(path: &Path) -> String {
+    let usual = "model.safetensors".to_string();
+    let names =
+        std::fs::read_dir(path).into_iter().flatten().flatten().filter_map(|e| e.file_name().into_string().ok());
+    let names: Vec<String> = names.filter(|name| name.ends_with(".safetensors")).collect();
+    match names.as_slice() {
+        [only] => only.clone(),
+        _ => usual,
+    }
+}
+
+/// Adds the shard's tensors to `tensors`, and those of 32-bit words to `words`.
+async fn read_header(source: Arc<ByteSource>, tensors: &mut Vec<TensorInfo>, words: &mut Vec<Words>) -> Result<()> {
     let corrupt = |what: String| Error::corrupt(source.name(), what);
     let mut length = [0; 8];
     source.read_at(0, &mut length).await?;
@@ -96,15 +116,20 @@ async fn read_header(source: Arc<ByteSource>) -> Result<Vec<TensorInfo>> {
         let (needed, found) = (metadata.data_len(), source.n_bytes() - data);
         return Err(corrupt(format!("its tensors need {needed} bytes, {found} are there")));
     }
-    let mut infos = Vec::new();
     for name in metadata.offset_keys() {
         let Some(info) = metadata.info(&name) else { continue };
+        let (shape, offset) = (info.shape.clone(), data + info.data_offsets.0 as u64);
         let format = match info.dtype {
             Dtype::F32 => WeightFormat::F32,
             Dtype::F16 => WeightFormat::F16,
             Dtype::BF16 => WeightFormat::BF16,
+            // Eight 4-bit weights to a word, if the configuration says so.
+            Dtype::I32 => {
+                words.push(Words { name, shape, source: source.clone(), offset });
+                continue;
+            }
             // Buffers such as rotary tables or position ids come as integers; nothing reads them.
-            Dtype::I64 | Dtype::I32 | Dtype::BOOL | Dtype::U8 => continue,
+            Dtype::I64 | Dtype::BOOL | Dtype::U8 => continue,
             other => {
                 return Err(Error::Unsupported {
                     what: format!("dtype {other:?} of tensor `{name}`"),
@@ -112,14 +137,12 @@ async fn read_header(source: Arc<ByteSource>) -> Result<Vec<TensorInfo>> {
                 });
             }
         };
-        let shape = info.shape.clone();
         if shape.is_empty() || shape.contains(&0) {
             return Err(corrupt(format!("tensor `{name}` has shape {shape:?}")));
         }
-        let offset = data + info.data_offsets.0 as u64;
-        infos.push(TensorInfo { name, format, shape, source: source.clone(), offset });
+        tensors.push(TensorInfo { name, format, shape, source: source.clone(), offset });
     }
-    Ok(infos)
+    Ok(())
 }
 
 /// A file of the folder, `None` when it is not there.

@@ -1,5 +1,6 @@
-//! Where bytes come from: a file or a piece of memory, read at any offset.
+//! Where bytes come from: a file, a piece of memory, or tensors that are put together on the way, read at any offset.
 
+use super::packed_layer::PackedLayer;
 use crate::{
     error::{Error, Result},
     platform::PlatformFile,
@@ -17,6 +18,7 @@ pub struct ByteSource {
 enum Bytes {
     File { path: PathBuf, file: PlatformFile },
     Memory(Vec<u8>),
+    Layer(Box<PackedLayer>),
 }
 
 impl ByteSource {
@@ -32,6 +34,11 @@ impl ByteSource {
         Self { name: name.into(), bytes: Bytes::Memory(bytes) }
     }
 
+    /// The rows of a packed layer, one after the other; `name` is that of its file.
+    pub(super) fn layer(name: &str, layer: PackedLayer) -> Self {
+        Self { name: name.into(), bytes: Bytes::Layer(Box::new(layer)) }
+    }
+
     /// The file's name for messages.
     pub fn name(&self) -> &str {
         &self.name
@@ -42,6 +49,7 @@ impl ByteSource {
         match &self.bytes {
             Bytes::File { file, .. } => file.n_bytes(),
             Bytes::Memory(bytes) => bytes.len() as u64,
+            Bytes::Layer(layer) => layer.rows as u64 * layer.row_bytes() as u64,
         }
     }
 
@@ -57,6 +65,8 @@ impl ByteSource {
             ));
         }
         match &self.bytes {
+            // The layer reads from sources in its turn; futures that contain one another need a box.
+            Bytes::Layer(layer) => Box::pin(layer.read_at(offset, out)).await?,
             Bytes::Memory(bytes) => out.copy_from_slice(&bytes[offset as usize..][..out.len()]),
             Bytes::File { path, file } => {
                 file.read_exact_at(offset, out).await.map_err(|source| Error::Io { path: path.clone(), source })?

@@ -18,6 +18,26 @@ pub fn rename(tensors: &mut [TensorInfo]) {
     }
 }
 
+/// Removes biases of zeros that the architecture has no place for: some quantisers give one to every linear layer.
+pub async fn drop_zero_biases(config: &Config, tensors: &mut Vec<TensorInfo>) -> Result<()> {
+    if !tensors.iter().any(|tensor| tensor.format.block_len() > 1) {
+        return Ok(());
+    }
+    let mut kept = Vec::with_capacity(tensors.len());
+    for tensor in tensors.drain(..) {
+        let has_place = match tensor.name.strip_suffix(".bias").and_then(|name| name.split('.').nth(2)) {
+            Some("attn_q" | "attn_k" | "attn_v" | "attn_qkv") => config.biases.attn_qkv,
+            Some("attn_output") => config.biases.attn_output,
+            part => !part.is_some_and(|part| part.starts_with("ffn_") && part != "ffn_norm"),
+        };
+        if has_place || tensor.shape.len() != 1 || tensor.read_f32().await?.iter().any(|&bias| bias != 0.0) {
+            kept.push(tensor);
+        }
+    }
+    *tensors = kept;
+    Ok(())
+}
+
 fn gguf_name(name: &str) -> Option<String> {
     let (stem, kind) = name.rsplit_once('.')?;
     let stem = match stem {

@@ -41,7 +41,7 @@ impl ModelFile {
     /// Errors: [`Error::Io`], [`Error::Corrupt`], [`Error::Unsupported`], and those of [`Weights::locate`].
     pub async fn open(path: &Path) -> Result<Self> {
         if path.is_dir() {
-            return Self::from_folder(Folder::read(path).await?);
+            return Self::from_folder(Folder::read(path).await?).await;
         }
         if path.extension().is_some_and(|e| e == "safetensors") {
             return Err(Error::Unsupported {
@@ -60,10 +60,11 @@ impl ModelFile {
     }
 
     /// From a Hugging Face folder.
-    pub fn from_folder(mut folder: Folder) -> Result<Self> {
+    pub async fn from_folder(mut folder: Folder) -> Result<Self> {
         let config = Config::from_hugging_face(&folder.config)?;
         let mut tensors = std::mem::take(&mut folder.tensors);
         hugging_face::rename(&mut tensors);
+        hugging_face::drop_zero_biases(&config, &mut tensors).await?;
         let weights = Weights::locate(&config, &tensors)?;
         Ok(Self { config, weights, text: TextSource::Folder(Box::new(folder)), tensors })
     }

@@ -17,7 +17,8 @@ use std::{collections::BTreeSet, path::Path, sync::Arc};
 pub struct EngineOptions {
     /// Index or part of the name of an adapter.
     pub adapter: Option<String>,
-    /// How matrices are held on the device. `None`: as a GGUF file has them; q4_0 for a Hugging Face folder.
+    /// How matrices are held on the device. `None`: as the file has them; q4_0 for a Hugging Face folder of plain
+    /// weights.
     pub weights: Option<WeightFormat>,
     /// What must be there for the caller to go on.
     pub text: TextNeed,
@@ -119,8 +120,10 @@ impl Engine {
 
 /// What matrices are converted to, `None` where each keeps its own format.
 pub fn held_format(file: &ModelFile, wanted: Option<WeightFormat>) -> Option<WeightFormat> {
+    // A folder that is quantised already keeps its codes.
+    let is_quantised = file.tensors.iter().any(|tensor| tensor.format.block_len() > 1);
     wanted.or(match file.text {
-        TextSource::Folder(_) => Some(WeightFormat::Q4_0),
+        TextSource::Folder(_) if !is_quantised => Some(WeightFormat::Q4_0),
         _ => None,
     })
 }

@@ -7,6 +7,7 @@ mod common;
 mod formats;
 mod golden;
 mod kernels;
+mod packed;
 mod plan;
 mod pull;
 mod quantize;
