@@ -186,6 +186,10 @@ fn scores(table: &Table, merges: &[(String, String)]) -> Result<Vec<f32>> {
     let arises = |part: &str| whole.contains(part) || ranks.contains_key(part);
     let mut scores = Vec::with_capacity(table.texts.len());
     for (text, kind) in table.texts.iter().zip(&table.types) {
+        // Splitting takes quadratic time in a piece's length; those of real vocabularies are below 100 bytes.
+        if text.len() > 1024 {
+            return Err(unsupported(format!("a token of {} bytes", text.len())));
+        }
         if *kind == TokenType::Normal {
             for (middle, _) in text.char_indices().skip(1) {
                 let (left, right) = text.split_at(middle);

@@ -1,7 +1,10 @@
 //! Chat templates: conversations to prompts and to ids, nothing that people type taken for structure, and templates
 //! that are broken or hostile.
 
-use crate::tokenizer::{demo, demo_metadata, demo_template, tiny, user};
+use crate::{
+    sentencepiece::tiny,
+    tokenizer::{demo, demo_metadata, demo_template, user},
+};
 use pocketlm::{
     Error,
     text::{ChatTemplate, Date, Message, Specials, Tokenizer},

@@ -1,7 +1,10 @@
 //! Tokenizers of folders written as GGUF metadata and read back: the same ids, the same text, the same ends; and what
 //! GGUF has no words for.
 
-use crate::tokenizer::{TEXTS, added, demo, demo_metadata, tokenizer_json};
+use crate::{
+    tokenizer::{TEXTS, demo, demo_metadata},
+    tokenizer_files::{added, tokenizer_json},
+};
 use pocketlm::{
     Error,
     format::{Folder, Metadata},
@@ -184,6 +187,7 @@ fn what_gguf_has_no_words_for() {
         (tokenizer_json(), "/model/merges", json!([]), "does not merge `▁` and `a`, though `▁a` is a token"),
         (tokenizer_json(), "/model/byte_fallback", json!(false), "without byte_fallback"),
         (tokenizer_json(), "/pre_tokenizer", no_split, "Metaspace"),
+        (tokenizer_json(), "/added_tokens/3/content", json!("a".repeat(2000)), "a token of 2000 bytes"),
         (normalized, "/version", json!("1.0"), "`<tool>`"),
     ];
     for (file, pointer, value, expected) in cases {

@@ -4,7 +4,8 @@
 use crate::{
     common::{ids, path},
     to_gguf::{check_same, folder, metadata},
-    tokenizer::added,
+    tokenizer::{check_streams, streamed},
+    tokenizer_files::added,
 };
 use pocketlm::{
     format::{Metadata, Value},
@@ -146,14 +147,6 @@ fn llama2_encodes_as_its_own_encoder() {
     }
 }
 
-/// What a tokenizer makes of `ids` when it streams them.
-fn streamed(tokenizer: &Tokenizer, ids: &[u32]) -> String {
-    let mut stream = tokenizer.stream(&[]);
-    let mut text: String = ids.iter().map(|id| stream.push(*id)).collect();
-    text += &stream.finish();
-    text
-}
-
 #[test]
 fn llama2_texts_survive() {
     let [tokenizer, _] = llama2_tokenizers();
@@ -162,9 +155,12 @@ fn llama2_texts_survive() {
         let ids = tokenizer.encode(text, Specials::AsText).unwrap();
         let survivor = text.replace('▁', " ");
         assert_eq!(tokenizer.decode(&ids), survivor);
-        assert_eq!(streamed(&tokenizer, &ids), survivor);
-        let prompt = tokenizer.encode_prompt(text).unwrap();
-        assert_eq!(prompt[0], 1);
+        assert_eq!(streamed(&tokenizer, &[], &ids).1, survivor);
+        assert_eq!(tokenizer.encode_prompt(text).unwrap()[0], 1);
+    }
+    // Cut anywhere into prompt and answer.
+    for text in texts().iter().filter(|text| text.len() < 200 && !text.contains('\u{fffd}')) {
+        check_streams(&tokenizer, text);
     }
 }
 
