@@ -129,12 +129,15 @@ impl Drop for Server {
 }
 
 fn pocketlm(arguments: &[&str], endpoint: &str, cache: &Path) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_pocketlm"));
-    for name in ["http_proxy", "https_proxy", "all_proxy", "HF_HUB_CACHE", "HF_HUB_OFFLINE"] {
+    with_hub(Command::new(env!("CARGO_BIN_EXE_pocketlm")).env_remove("HF_HUB_OFFLINE").args(arguments), endpoint, cache)
+}
+
+/// Runs a command that sees this hub and this cache, and no proxy.
+fn with_hub(command: &mut Command, endpoint: &str, cache: &Path) -> Output {
+    for name in ["http_proxy", "https_proxy", "all_proxy", "HF_HUB_CACHE"] {
         command.env_remove(name).env_remove(name.to_ascii_uppercase());
     }
-    command.env("HF_ENDPOINT", endpoint).env("HF_HOME", cache).env("HF_TOKEN", "hf_secret");
-    command.args(arguments).output().expect("it starts")
+    command.env("HF_ENDPOINT", endpoint).env("HF_HOME", cache).env("HF_TOKEN", "hf_secret").output().expect("it starts")
 }
 
 fn serve(mut stream: TcpStream, script: &Mutex<Script>) -> std::io::Result<()> {
@@ -371,6 +374,36 @@ fn cut_downloads_go_on() {
     let _ = std::fs::remove_dir_all(server.repo());
     server.faults(&vec![Some(Fault::Cut(100)); 1].into_iter().chain(vec![Some(Fault::Cut(0)); 9]).collect::<Vec<_>>());
     failed(&server.pull(&[]), &["cannot reach", "100 of 700000 bytes of a model.gguf are kept"]);
+}
+
+/// A disk that fills keeps what is there for the next try.
+#[cfg(unix)]
+#[test]
+fn a_full_disk_loses_nothing() {
+    let bytes = noise(7, 700_000);
+    let server = Server::new("full", &[("x.gguf", bytes.clone())]);
+    let program = env!("CARGO_BIN_EXE_pocketlm");
+    // Files may have 200 KiB here; the signal that this sends is ignored, and the write fails as on a full disk.
+    let limited = format!("trap '' XFSZ; ulimit -f 400; exec '{program}' pull tiny/model");
+    let output = with_hub(Command::new("sh").args(["-c", &limited]), &server.address, &server.cache);
+    failed(&output, &["cannot write", ".incomplete", "the next try goes on"]);
+    server.requests();
+    assert!(std::fs::read(pulled(&server.pull(&[]))).expect("a file") == bytes);
+    assert!(server.requests().iter().any(|r| r.range.is_some_and(|from| from > 100_000)), "it went on");
+}
+
+#[test]
+fn offline_asks_nobody() {
+    let server = Server::new("offline", &[("x.gguf", golden_gguf("Q4_0"))]);
+    let offline = |model: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_pocketlm"));
+        with_hub(command.args(["inspect", model]).env("HF_HUB_OFFLINE", "1"), &server.address, &server.cache)
+    };
+    failed(&offline("hf:tiny/model"), &["tiny/model is not in the cache, and HF_HUB_OFFLINE"]);
+    pulled(&server.pull(&[]));
+    server.requests();
+    assert!(offline("hf:tiny/model").status.success());
+    assert_eq!(server.requests().len(), 0);
 }
 
 /// What an earlier try left may be anything; only the announced bytes become a blob.
