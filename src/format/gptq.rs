@@ -9,7 +9,10 @@ use super::{
 };
 use crate::error::{Error, Result};
 use serde_json::Value;
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+};
 
 /// A tensor of 32-bit words in a safetensors file.
 #[derive(Debug)]
@@ -147,6 +150,7 @@ impl Scheme {
             scales: Place { source: scales.source.clone(), offset: scales.offset },
             scales_are_bf16,
             format: WeightFormat::Q4_1,
+            window: Mutex::default(),
         };
         if layer.is_symmetric().await? {
             layer.format = WeightFormat::Q4_0;

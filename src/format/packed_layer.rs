@@ -16,7 +16,7 @@
 use super::{block::WeightFormat, source::ByteSource};
 use crate::error::Result;
 use half::{bf16, f16};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Columns of the smallest block that a group may consist of.
 pub(super) const BLOCK_COLUMNS: usize = 32;
@@ -26,6 +26,9 @@ const AWQ_ROWS: [usize; 8] = [0, 2, 4, 6, 1, 3, 5, 7];
 const SYMMETRIC: u32 = 0x8888_8888;
 /// Bytes of `qzeros` that are looked at together.
 const PIECE_BYTES: u64 = 1 << 20;
+/// Bytes of rows that are put together at once. The words of a few rows lie scattered over the whole tensor, so asking
+/// for as many rows as the loader uploads at a time would take ten times as many reads.
+const WINDOW_BYTES: usize = 16 << 20;
 
 /// Who packed the words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,6 +61,15 @@ pub(super) struct PackedLayer {
     pub(super) scales_are_bf16: bool,
     /// What the rows are presented as.
     pub(super) format: WeightFormat,
+    /// The rows that were put together last, until the layer's end is read.
+    pub(super) window: Mutex<Window>,
+}
+
+/// Consecutive rows, the first of them `first`.
+#[derive(Debug, Default)]
+pub(super) struct Window {
+    first: usize,
+    bytes: Vec<u8>,
 }
 
 impl PackedLayer {
@@ -85,13 +97,24 @@ impl PackedLayer {
 
     /// Fills `out` from byte `offset` of the layer in [`Self::format`], row after row.
     pub(super) async fn read_at(&self, offset: u64, out: &mut [u8]) -> Result<()> {
-        if out.is_empty() {
-            return Ok(());
+        let row_bytes = self.row_bytes();
+        let mut row = (offset / row_bytes as u64) as usize;
+        let mut skip = (offset % row_bytes as u64) as usize;
+        let mut window = std::mem::take(&mut *self.window.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut done = 0;
+        while done < out.len() {
+            if !(window.first..window.first + window.bytes.len() / row_bytes).contains(&row) {
+                let n = (WINDOW_BYTES / row_bytes).max(1).min(self.rows - row);
+                window = Window { first: row, bytes: self.read_rows(row, n).await? };
+            }
+            let there = &window.bytes[(row - window.first) * row_bytes + skip..];
+            let n = there.len().min(out.len() - done);
+            out[done..done + n].copy_from_slice(&there[..n]);
+            (done, row, skip) = (done + n, row + (skip + n) / row_bytes, 0);
         }
-        let row_bytes = self.row_bytes() as u64;
-        let (first, end) = (offset / row_bytes, (offset + out.len() as u64).div_ceil(row_bytes));
-        let rows = self.read_rows(first as usize, (end - first) as usize).await?;
-        out.copy_from_slice(&rows[(offset - first * row_bytes) as usize..][..out.len()]);
+        if row < self.rows {
+            *self.window.lock().unwrap_or_else(PoisonError::into_inner) = window;
+        }
         Ok(())
     }
 
@@ -135,6 +158,10 @@ impl PackedLayer {
         n: usize,
     ) -> Result<Vec<u8>> {
         let mut out = vec![0; height * n * size];
+        if n == width {
+            place.source.read_at(place.offset, &mut out).await?;
+            return Ok(out);
+        }
         for (row, line) in out.chunks_exact_mut(n * size).enumerate() {
             let at = place.offset + ((row * width + first) * size) as u64;
             place.source.read_at(at, line).await?;

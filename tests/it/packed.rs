@@ -59,6 +59,37 @@ fn rows_are_read_in_any_piece() {
     }
 }
 
+/// A layer larger than what is put together at once: rows before, across and behind the border.
+#[test]
+fn rows_of_a_large_layer_follow_one_another() {
+    let (rows, columns) = (8192, 4096);
+    let words = |n: usize, word: fn(usize) -> u32| (0..n).flat_map(|i| word(i).to_le_bytes()).collect::<Vec<u8>>();
+    // Each row has one code and a scale of its own.
+    let code = |i: usize| (i % 8192 % 16) as u32 * 0x1111_1111;
+    let scales = |i: usize| (2 * i) as u32 | ((2 * i + 1) as u32) << 16;
+    let layer = [
+        ("x.qweight", (Dtype::I32, vec![columns / 8, rows], words(columns / 8 * rows, code))),
+        ("x.qzeros", (Dtype::I32, vec![1, rows / 8], words(rows / 8, |_| 0x8888_8888))),
+        ("x.scales", (Dtype::F16, vec![1, rows], words(rows / 2, scales))),
+    ];
+    let config = json!({ "quantization_config": {
+        "quant_method": "gptq", "bits": 4, "group_size": -1, "checkpoint_format": "gptq_v2",
+    } });
+    let folder = Written::new("large", &config, layer.map(|(name, tensor)| (name.to_string(), tensor)).into());
+    let tensors = pollster::block_on(Folder::read(&folder.0)).expect("it opens").tensors;
+    let mut bytes = Vec::new();
+    for (first, n) in [(0, 600), (7000, 600), (6999, 600), (8191, 1), (7200, 992), (12, 3)] {
+        pollster::block_on(tensors[0].read_rows(first, n, &mut bytes)).expect("it reads");
+        for (i, row) in bytes.chunks_exact(tensors[0].row_bytes()).enumerate() {
+            let (index, code) = (first + i, ((first + i) % 16) as u8);
+            for block in row.chunks_exact(18) {
+                assert!(block[..2] == (index as u16).to_le_bytes(), "row {index} from {first}");
+                assert!(block[2..].iter().all(|&byte| byte == code << 4 | code), "row {index} from {first}");
+            }
+        }
+    }
+}
+
 #[test]
 fn logits_agree_with_float64() {
     for name in CHECKPOINTS {
@@ -88,18 +119,31 @@ fn changed(name: &str, config: Value, change: impl FnOnce(&mut Tensors)) -> Resu
     for (key, value) in config.as_object().expect("changes") {
         whole["quantization_config"][key] = value.clone();
     }
-    let folder: PathBuf = std::env::temp_dir().join(format!("pocketlm-packed-{}", std::process::id()));
-    std::fs::create_dir_all(&folder).expect("a folder");
-    std::fs::write(folder.join("config.json"), whole.to_string()).expect("it is written");
-    let views = tensors.iter().map(|(name, (dtype, shape, data))| {
-        (name, TensorView::new(*dtype, shape.clone(), data).expect("a size that fits the shape"))
-    });
-    // Old quantisers name the file after its format.
-    let file = folder.join("gptq_model-4bit-64g.safetensors");
-    std::fs::write(&file, safetensors::serialize(views, None).expect("it serialises")).expect("it is written");
-    let opened = pollster::block_on(ModelFile::open(&folder));
-    std::fs::remove_dir_all(&folder).expect("it was there");
-    opened
+    pollster::block_on(ModelFile::open(&Written::new("changed", &whole, tensors).0))
+}
+
+/// A checkpoint in a folder of its own, gone when dropped.
+struct Written(PathBuf);
+
+impl Written {
+    fn new(label: &str, config: &Value, tensors: Tensors) -> Self {
+        let folder = std::env::temp_dir().join(format!("pocketlm-packed-{label}-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).expect("a folder");
+        std::fs::write(folder.join("config.json"), config.to_string()).expect("it is written");
+        let views = tensors.iter().map(|(name, (dtype, shape, data))| {
+            (name, TensorView::new(*dtype, shape.clone(), data).expect("a size that fits the shape"))
+        });
+        // Old quantisers name the file after its format.
+        let file = folder.join("gptq_model-4bit-64g.safetensors");
+        std::fs::write(&file, safetensors::serialize(views, None).expect("it serialises")).expect("it is written");
+        Self(folder)
+    }
+}
+
+impl Drop for Written {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
 }
 
 fn q(part: &str) -> String {
