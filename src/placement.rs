@@ -141,7 +141,7 @@ impl Placement {
     ) -> Result<Matrix<WeightSlot>> {
         let mut parts: Vec<Part<WeightSlot>> = Vec::new();
         for part in &matrix.parts {
-            let format = held.unwrap_or(part.format);
+            let format = held.map_or(part.format, |held| held.for_columns(matrix.columns));
             let tile_bytes = pack::packed_bytes(format, 1, matrix.columns);
             let max_rows = (max_binding / tile_bytes) as usize * pack::TILE_ROWS;
             if max_rows == 0 {
@@ -185,7 +185,7 @@ impl Placement {
         // The runs of rows that share a format, from the first expert; all are alike.
         let mut runs: Vec<(usize, usize, WeightFormat)> = Vec::new();
         for part in of_expert(0) {
-            let format = held.unwrap_or(part.format);
+            let format = held.map_or(part.format, |held| held.for_columns(stack.columns));
             match runs.last_mut() {
                 Some((_, rows, last)) if *last == format => *rows += part.rows,
                 _ => runs.push((part.first_row, part.rows, format)),

@@ -24,11 +24,9 @@ fn weight_quad(w: WeightBlock, quad: u32) -> mat4x4<f32> {
 }
 
 fn weight_scale(w: WeightBlock) -> vec4<f32> {
-    return vec4<f32>(unpack2x16float(w.scales.x).x, unpack2x16float(w.scales.y).x, unpack2x16float(w.scales.z).x,
-        unpack2x16float(w.scales.w).x);
+    return vec4<f32>(halves(w.scales.x).x, halves(w.scales.y).x, halves(w.scales.z).x, halves(w.scales.w).x);
 }
 
 fn weight_min(w: WeightBlock) -> vec4<f32> {
-    return vec4<f32>(unpack2x16float(w.scales.x).y, unpack2x16float(w.scales.y).y, unpack2x16float(w.scales.z).y,
-        unpack2x16float(w.scales.w).y);
+    return vec4<f32>(halves(w.scales.x).y, halves(w.scales.y).y, halves(w.scales.z).y, halves(w.scales.w).y);
 }

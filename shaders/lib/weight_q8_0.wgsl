@@ -22,7 +22,7 @@ fn weight_quad(w: WeightBlock, quad: u32) -> mat4x4<f32> {
 }
 
 fn weight_scale(w: WeightBlock) -> vec4<f32> {
-    return vec4<f32>(unpack2x16float(w.scales.x), unpack2x16float(w.scales.y));
+    return vec4<f32>(halves(w.scales.x), halves(w.scales.y));
 }
 
 fn weight_min(w: WeightBlock) -> vec4<f32> { return vec4<f32>(0.0); }

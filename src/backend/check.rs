@@ -123,10 +123,12 @@ async fn compare(gpu: &Gpu, case: &Case, gpu_plan: &Plan) -> Result<Vec<Outcome>
 /// Each is made when it is asked for, since a start-up check wants the first alone.
 pub fn cases(kernel: &'static Kernel, variant: Variant) -> Box<dyn Iterator<Item = Case>> {
     let build = move |name: String| Builder::new(kernel, variant, name);
+    let whole = move |columns| whole_blocks(variant, columns);
     match kernel.name {
         "embed" => Box::new(
             [(96, 70, 3), (32, 33, 1), (576, 300, 5)]
                 .into_iter()
+                .map(move |(dim, rows, t)| (whole(dim), rows, t))
                 .map(move |(dim, rows, t)| build(format!("{t}x{dim}")).embed(dim, rows, t)),
         ),
         "rms_norm" => Box::new(
@@ -137,6 +139,7 @@ pub fn cases(kernel: &'static Kernel, variant: Variant) -> Box<dyn Iterator<Item
         "matvec" => Box::new(
             [(33, 32, 0, 1), (1, 96, 5, 0), (260, 576, 0, 0), (130, 1536, 7, 1), (64, 3072, 0, 0)].into_iter().map(
                 move |(rows, columns, first, add)| {
+                    let columns = whole(columns);
                     build(format!("{rows}x{columns}")).product(rows, columns, 0, first, add)
                 },
             ),
@@ -144,6 +147,7 @@ pub fn cases(kernel: &'static Kernel, variant: Variant) -> Box<dyn Iterator<Item
         "matmul" => {
             Box::new([(33, 32, 1, 0, 1), (1, 96, 5, 5, 0), (260, 576, 4, 0, 0), (70, 1536, 7, 9, 1)].into_iter().map(
                 move |(rows, columns, t, first, add)| {
+                    let columns = whole(columns);
                     build(format!("{rows}x{columns}x{t}")).product(rows, columns, t, first, add)
                 },
             ))
@@ -224,6 +228,11 @@ const ATTENTION_CASES: [AttentionCase; 11] = [
     ("a ring of 1302, window 1300", heads(2, 1, 16), span(3, 2000, 1302), 1300),
     ("the last part of 10/5 heads of 96", Heads { first: 3, part: 2, ..heads(10, 5, 96) }, span(2, 70, 0), 0),
 ];
+
+/// At least `columns`: the shapes are awkward for blocks of 32, and wider blocks have to be whole too.
+pub(super) fn whole_blocks(variant: Variant, columns: usize) -> usize {
+    columns.next_multiple_of(variant.format.map_or(1, WeightFormat::block_len))
+}
 
 pub(super) struct Builder {
     kernel: &'static Kernel,

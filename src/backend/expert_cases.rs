@@ -1,6 +1,6 @@
 //! The shapes at which the kernels of some architectures alone are tried: other norms, biases, mixtures of experts.
 
-use super::check::{Builder, Case};
+use super::check::{Builder, Case, whole_blocks};
 use crate::{
     format::pack::n_blocks,
     kernels::{GROUP_WORDS, Kernel, NOBODY, Variant},
@@ -39,11 +39,13 @@ pub(super) fn cases(kernel: &'static Kernel, variant: Variant) -> Option<Box<dyn
         "expert_matvec" => Box::new(
             [(32, 96, 3, 2, 0, 1), (64, 160, 2, 3, 1, 0), (320, 96, 4, 2, 2, 1), (32, 1536, 1, 1, 0, 0)]
                 .into_iter()
+                .map(move |(rows, k, n, used, first, shared)| (rows, whole_blocks(variant, k), n, used, first, shared))
                 .map(move |shape| build(format!("{} of {}x{}", shape.3, shape.0, shape.1)).expert_matvec(shape)),
         ),
         "expert_matmul" => Box::new(
             [(32, 96, 3, 1, 7, 2), (64, 160, 2, 0, 5, 1), (96, 96, 4, 1, 1, 2), (32, 1536, 2, 1, 3, 1)]
                 .into_iter()
+                .map(move |(rows, k, n, first, t, used)| (rows, whole_blocks(variant, k), n, first, t, used))
                 .map(move |shape| {
                     build(format!("{}x{} for {} tokens", shape.0, shape.1, shape.4)).expert_matmul(shape)
                 }),

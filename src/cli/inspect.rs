@@ -63,7 +63,7 @@ impl Inspect {
         if self.tensors {
             writeln!(out, "\ntensors")?;
             for tensor in &file.tensors {
-                writeln!(out, "  {:<34} {:<5} {:?}", tensor.name, tensor.format.name(), tensor.shape)?;
+                writeln!(out, "  {:<34} {:<7} {:?}", tensor.name, tensor.format.name(), tensor.shape)?;
             }
         }
         let total = needs.weights + needs.cache + needs.activations;

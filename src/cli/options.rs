@@ -18,8 +18,7 @@ pub struct ModelOptions {
     /// Adapter to run on: a part of its name, or its index in `pocketlm devices`
     #[arg(long, value_name = "NAME|INDEX")]
     pub adapter: Option<String>,
-    /// How weights are held on the device: f32, f16, bf16, q8_0, q4_1, q4_0 [default: as the GGUF file has them; q4_0 for a folder]
-    #[arg(long, value_name = "FORMAT", value_parser = weight_format)]
+    #[arg(long, value_name = "FORMAT", value_parser = weight_format, help = weights_help())]
     pub weights: Option<WeightFormat>,
     /// How keys and values are held: f32, f16, q8_0 or q4_0
     #[arg(long, value_name = "FORMAT", default_value = "f16", value_parser = cache_format)]
@@ -115,10 +114,16 @@ pub fn text_or_stdin(text: &str) -> anyhow::Result<String> {
     String::from_utf8(bytes).context("stdin is not UTF-8")
 }
 
+fn weights_help() -> String {
+    format!(
+        "How weights are held on the device: {} [default: as the GGUF file has them; q4_0 for a folder]",
+        WeightFormat::names()
+    )
+}
+
 /// A weight format by its name.
 pub fn weight_format(name: &str) -> Result<WeightFormat, String> {
-    WeightFormat::from_name(name)
-        .ok_or_else(|| format!("formats are {}", WeightFormat::ALL.map(|f| f.name()).join(", ")))
+    WeightFormat::from_name(name).ok_or_else(|| format!("formats are {}", WeightFormat::names()))
 }
 
 fn cache_format(name: &str) -> Result<CacheFormat, String> {

@@ -154,6 +154,12 @@ fn file_type(format: WeightFormat) -> Option<u64> {
         WeightFormat::Q4_0 => 2,
         WeightFormat::Q4_1 => 3,
         WeightFormat::Q8_0 => 7,
+        WeightFormat::Q5_0 => 8,
+        WeightFormat::Q5_1 => 9,
+        WeightFormat::Q4_K => 14,
+        WeightFormat::Q5_K => 16,
+        WeightFormat::Q6_K => 18,
         WeightFormat::BF16 => 32,
+        WeightFormat::Q4_G128 => return None,
     })
 }

@@ -128,7 +128,8 @@ fn matrix_format(file: &ModelFile, name: &str, columns: usize, options: &Convert
         None if is_head(file, name) => better(options.format, HEAD_FORMAT),
         None => options.format,
     };
-    if columns.is_multiple_of(wanted.block_len()) { wanted } else { WeightFormat::F16 }
+    let fitting = wanted.for_columns(columns);
+    if columns.is_multiple_of(fitting.block_len()) { fitting } else { WeightFormat::F16 }
 }
 
 /// What the output matrix gets at least: its errors go straight into the logits. llama.cpp has the same rule.

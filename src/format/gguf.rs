@@ -215,7 +215,7 @@ impl RawTensor {
         let Some(format) = WeightFormat::from_ggml(self.kind) else {
             return Err(Error::Unsupported {
                 what: format!("the weight format {} of tensor `{}`", ggml_name(self.kind), self.name),
-                supported: WeightFormat::ALL.map(|f| f.name()).join(", "),
+                supported: WeightFormat::names(),
             });
         };
         let n_weights = self.dims.iter().try_fold(1u64, |n, &d| n.checked_mul(d)).filter(|&n| n > 0);
@@ -387,14 +387,9 @@ fn scalar(kind: u32, bytes: &[u8]) -> Value {
 /// ggml's name of a tensor type, for messages about those we cannot run.
 fn ggml_name(kind: u32) -> String {
     let name = match kind {
-        6 => "Q5_0",
-        7 => "Q5_1",
         9 => "Q8_1",
         10 => "Q2_K",
         11 => "Q3_K",
-        12 => "Q4_K",
-        13 => "Q5_K",
-        14 => "Q6_K",
         15 => "Q8_K",
         16 => "IQ2_XXS",
         17 => "IQ2_XS",

@@ -1,6 +1,6 @@
 //! Writes GGUF version 3: metadata and the table of tensors first, since every size is known before any weight is.
 
-use super::{block::WeightFormat, gguf::Value};
+use super::gguf::Value;
 
 /// What the data of each tensor begins at a multiple of; GGUF's default, so no key has to say it.
 pub const ALIGNMENT: u64 = 32;
@@ -64,13 +64,6 @@ impl GgufHeader {
         out.extend_from_slice(&self.tensors);
         out.resize(out.len() + padding(out.len() as u64), 0);
         out
-    }
-}
-
-impl WeightFormat {
-    /// ggml's number of this format as a tensor type.
-    pub fn ggml_kind(self) -> u32 {
-        (0..u32::MAX).find(|&kind| Self::from_ggml(kind) == Some(self)).expect("every format has a number")
     }
 }
 

@@ -1,9 +1,11 @@
 //! Bytes on disk to described tensors. Knows nothing of devices or architectures.
 
 pub mod block;
+mod fit;
 pub mod gguf;
 pub mod gguf_writer;
 mod gptq;
+mod k_quants;
 pub mod pack;
 mod packed_layer;
 pub mod safetensors;

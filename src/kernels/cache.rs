@@ -124,7 +124,7 @@ impl CacheLayout {
         for (group, numbers) in values.chunks(GROUP).enumerate() {
             let mut padded = [0f32; GROUP];
             padded[..numbers.len()].copy_from_slice(numbers);
-            let bytes = block.encode(&padded);
+            let bytes = block.encode_by_extremes(&padded);
             scales.push(u16::from_le_bytes([bytes[0], bytes[1]]) as u32);
             for d in 0..GROUP {
                 let (code, per_word) = match block {

@@ -111,6 +111,12 @@ impl Kernel {
         if self.needs.weights {
             let format = variant.format.expect("a kernel with weights needs their format");
             fragment(format!("weight_{}", format.name()));
+            if matches!(format, WeightFormat::Q4_K | WeightFormat::Q5_K) {
+                fragment("k_scales".into());
+            }
+            if format.scale_words() > 0 {
+                fragment("half".into());
+            }
         }
         if self.needs.weights && self.needs.x {
             fragment("products".into());
@@ -185,8 +191,16 @@ fn fragment(name: &str) -> &'static str {
         "weight_bf16" => include_str!("../../shaders/lib/weight_bf16.wgsl"),
         "weight_q4_0" => include_str!("../../shaders/lib/weight_q4_0.wgsl"),
         "weight_q4_1" => include_str!("../../shaders/lib/weight_q4_1.wgsl"),
+        "weight_q5_0" => include_str!("../../shaders/lib/weight_q5_0.wgsl"),
+        "weight_q5_1" => include_str!("../../shaders/lib/weight_q5_1.wgsl"),
         "weight_q8_0" => include_str!("../../shaders/lib/weight_q8_0.wgsl"),
         "products" => include_str!("../../shaders/lib/products.wgsl"),
+        "weight_q4_k" => include_str!("../../shaders/lib/weight_q4_k.wgsl"),
+        "weight_q5_k" => include_str!("../../shaders/lib/weight_q5_k.wgsl"),
+        "weight_q6_k" => include_str!("../../shaders/lib/weight_q6_k.wgsl"),
+        "weight_q4_g128" => include_str!("../../shaders/lib/weight_q4_g128.wgsl"),
+        "k_scales" => include_str!("../../shaders/lib/k_scales.wgsl"),
+        "half" => include_str!("../../shaders/lib/half.wgsl"),
         "x_direct" => include_str!("../../shaders/lib/x_direct.wgsl"),
         "x_broadcast" => include_str!("../../shaders/lib/x_broadcast.wgsl"),
         "reduce" => include_str!("../../shaders/lib/reduce.wgsl"),

@@ -100,7 +100,7 @@ fn tensors(config: &Config, format: WeightFormat, seed: u64) -> Vec<TensorInfo> 
         let (format, values) = match shape {
             [_] if name.ends_with("bias") => (WeightFormat::F32, random::with_outliers(seed, n, 0.1)),
             [_] => (WeightFormat::F32, random::with_outliers(seed, n, 0.2).iter().map(|v| 1.0 + v).collect()),
-            _ => (format, random::with_outliers(seed, n, 0.1)),
+            _ => (format.for_columns(shape[1]), random::with_outliers(seed, n, 0.1)),
         };
         let source = Arc::new(ByteSource::memory("synthetic", format.encode(&values)));
         tensors.push(TensorInfo { name, format, shape: shape.to_vec(), source, offset: 0 });

@@ -103,7 +103,7 @@ fn metadata_survives() {
 #[test]
 fn gguf_files_are_copied_whole() {
     let folder = folder();
-    for name in ["F32", "F16", "Q4_0", "Q4_1", "Q8_0"] {
+    for name in ["F32", "F16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q4_K", "Q5_K", "Q6_K"] {
         let format = WeightFormat::from_name(name).expect("a format");
         let (from, to) = (path(&format!("tests/data/golden-gguf/{name}.gguf")), folder.path().join(name));
         for deviation in convert(&from, &to, format, &[("*", format)]) {
@@ -138,7 +138,7 @@ fn formats(model: &Path, format: WeightFormat, keep: &[(&str, WeightFormat)]) ->
 
 #[test]
 fn rules_choose_formats() {
-    use WeightFormat::{F16, Q4_0, Q8_0};
+    use WeightFormat::{F16, Q4_0, Q4_G128, Q4_K, Q8_0};
     let untied = path("tests/data/golden/llama2");
     let tied = path("tests/data/golden/llama3-gqa-tied");
     for (model, format, keep, tensor, want) in [
@@ -157,6 +157,9 @@ fn rules_choose_formats() {
         (&untied, Q4_0, &[("*_v", F16), ("*", Q8_0)], "blk.1.attn_v.weight", "f16"),
         (&untied, Q4_0, &[("*_v", F16), ("*", Q8_0)], "blk.1.attn_k.weight", "q8_0"),
         (&untied, Q4_0, &[("*", Q8_0)], "output_norm.weight", "f32"),
+        // Rows of 96 fill no blocks of 128 or 256.
+        (&untied, Q4_K, &[], "blk.0.attn_q.weight", "q5_0"),
+        (&untied, Q4_G128, &[], "blk.0.attn_q.weight", "q4_0"),
     ] {
         let formats = formats(model, format, keep).expect("a plan");
         let found = &formats.iter().find(|(name, _)| name == tensor).expect(tensor).1;
