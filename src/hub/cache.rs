@@ -17,19 +17,24 @@ const MAX_DEPTH: usize = 4;
 /// An index of shards larger than this is no index.
 const MAX_INDEX_BYTES: u64 = 64 << 20;
 
-/// Where the cache is: `HF_HUB_CACHE`, `HF_HOME/hub`, or `~/.cache/huggingface/hub`.
-pub(super) fn open() -> Result<Cache> {
-    let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
-    if let Some(folder) = set("HF_HUB_CACHE") {
-        return Ok(Cache::new(folder.into()));
-    }
-    if set("HF_HOME").is_none() && std::env::home_dir().is_none() {
-        return Err(Error::Hub {
-            what: "there is no home folder for the cache".into(),
-            hint: "set HF_HOME to a folder that you may write to".into(),
-        });
-    }
-    Ok(Cache::from_env())
+/// The cache, and the token of a login. The cache is in `HF_HUB_CACHE`, `HF_HOME/hub` or `~/.cache/huggingface/hub`.
+pub(super) fn open() -> Result<(Cache, Option<String>)> {
+    let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let home = match (set("HF_HOME"), set("XDG_CACHE_HOME"), std::env::home_dir()) {
+        (Some(home), _, _) => home,
+        (None, Some(caches), _) => caches.join("huggingface"),
+        (None, None, Some(home)) => home.join(".cache/huggingface"),
+        (None, None, None) => {
+            return Err(Error::Hub {
+                what: "there is no home folder for the cache".into(),
+                hint: "set HF_HOME to a folder that you may write to".into(),
+            });
+        }
+    };
+    let cache = Cache::new(home.join("hub"));
+    // The token lies beside the cache's usual place, wherever the cache itself is.
+    let token = cache.token();
+    Ok((set("HF_HUB_CACHE").map_or(cache, Cache::new), token))
 }
 
 /// One repository in the cache.

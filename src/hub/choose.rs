@@ -81,8 +81,8 @@ pub fn choose(files: &[String], pattern: Option<&str>) -> Result<Choice> {
         (Some(found), _) => found,
         (None, [only]) => Ok(one(only, "the only GGUF file".into())),
         (None, []) => Err(Error::Hub {
-            what: "the repository holds neither a GGUF file nor config.json with safetensors".into(),
-            hint: format!("name a file with --file; it holds {}", listed(files.iter())),
+            what: "the repository holds neither a whole GGUF file nor config.json with safetensors".into(),
+            hint: format!("GGUF files in several parts are not read; it holds {}", listed(files.iter())),
         }),
         (None, several) => Err(ambiguous("no GGUF file has a label that this version reads", several)),
     }

@@ -60,8 +60,8 @@ impl Hub {
     ///
     /// Errors: [`Error::Hub`] for an endpoint that is no address, and without any folder for the cache.
     pub fn from_env() -> Result<Self> {
-        let cache = cache::open()?;
-        Ok(Self { client: Client::from_env(cache.token())?, cache })
+        let (cache, token) = cache::open()?;
+        Ok(Self { client: Client::from_env(token)?, cache })
     }
 
     /// The model's path, if all of it is in the cache. Asks no network.

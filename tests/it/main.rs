@@ -6,6 +6,7 @@ mod cli;
 mod common;
 mod formats;
 mod golden;
+mod hub_server;
 mod kernels;
 mod packed;
 mod plan;
