@@ -16,7 +16,8 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 use std::{
-    io::Write,
+    collections::BTreeSet,
+    io::{ErrorKind, Write},
     path::{Path, PathBuf},
     process::ExitCode,
     sync::{
@@ -34,8 +35,9 @@ pub struct Quantize {
     /// The GGUF file to write
     #[arg(value_name = "OUT")]
     output: PathBuf,
-    /// Format of the matrices; the one that makes the logits gets 8 bits unless --keep says otherwise
-    #[arg(long, value_name = "FORMAT", default_value = "q4_0", value_parser = weight_format)]
+    /// Format of the matrices: f32, f16, bf16, q4_0, q4_1, q4_k, q5_0, q5_1, q5_k, q6_k, q8_0, or q4_g128 (pocketlm's
+    /// own); the matrix that makes the logits gets 6 bits or more unless --keep says otherwise
+    #[arg(long, value_name = "FORMAT", default_value = "q4_k", value_parser = weight_format)]
     format: WeightFormat,
     /// Format of the matrices whose names fit PATTERN (`*` any text, `?` any character); the first that fits counts
     #[arg(long, value_name = "PATTERN=FORMAT", value_parser = keep)]
@@ -54,6 +56,9 @@ pub struct Quantize {
     json: bool,
 }
 
+/// What shells report for a program that Ctrl-C ended.
+const INTERRUPTED: u8 = 130;
+
 /// Perplexities of the text, and how many of its tokens they are over.
 struct Measured {
     before: f64,
@@ -63,15 +68,13 @@ struct Measured {
 
 impl Quantize {
     pub fn execute(mut self) -> anyhow::Result<ExitCode> {
-        refuse_same(&self.input, &self.output)?;
-        if !self.force && self.output.exists() {
-            let source = std::io::ErrorKind::AlreadyExists.into();
-            return Err(Error::Write { path: self.output, source }.into());
-        }
+        check_output(&self.input, &self.output, self.force)?;
         let read =
             |path: &PathBuf| std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()));
         let text = self.text.as_ref().map(read).transpose()?;
         self.input = resolve(&self.input)?;
+        // Again, now that a name of the hub has become a file.
+        check_output(&self.input, &self.output, self.force)?;
         let file = pollster::block_on(ModelFile::open(&self.input))?;
         let options = ConvertOptions { format: self.format, keep: self.keep.clone() };
         let conversion = pollster::block_on(Conversion::plan(&file, &options))?;
@@ -81,17 +84,28 @@ impl Quantize {
         let deviations = match self.write(&conversion) {
             Err(error) if matches!(error.downcast_ref(), Some(Error::Interrupted { .. })) => {
                 eprintln!("error: {error}");
-                // What shells report for a program that Ctrl-C ended.
-                return Ok(ExitCode::from(130));
+                return Ok(ExitCode::from(INTERRUPTED));
             }
             written => written?,
         };
+        let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+        if !self.json {
+            // Before anything else can fail.
+            print(&mut out, &conversion, &deviations)?;
+            out.flush()?;
+        }
         let after = text.as_ref().map(|text| self.perplexity(&self.output, None, text)).transpose()?;
         let measured = before.zip(after).map(|((before, n_scored), (after, _))| Measured { before, after, n_scored });
-        let mut out = std::io::BufWriter::new(std::io::stdout().lock());
-        match self.json {
-            true => writeln!(out, "{:#}", as_json(&conversion, &deviations, measured))?,
-            false => print(&mut out, &conversion, &deviations, measured)?,
+        match (self.json, measured) {
+            (true, measured) => writeln!(out, "{:#}", as_json(&conversion, &deviations, measured))?,
+            (false, Some(Measured { before, after, n_scored })) => {
+                let change = 100.0 * (after / before - 1.0);
+                writeln!(
+                    out,
+                    "perplexity {before:.4} before, {after:.4} after ({change:+.2} %), over {n_scored} tokens"
+                )?;
+            }
+            (false, None) => {}
         }
         out.flush()?;
         Ok(ExitCode::SUCCESS)
@@ -99,9 +113,14 @@ impl Quantize {
 
     /// Writes the file; Ctrl-C ends that without leaving any of it.
     fn write(&self, conversion: &Conversion) -> anyhow::Result<Vec<Deviation>> {
-        let stop = Arc::new(AtomicBool::new(false));
-        let flag = stop.clone();
-        ctrlc::set_handler(move || flag.store(true, Ordering::Relaxed)).context("listening for Ctrl-C")?;
+        let [stop, done] = [(); 2].map(|()| Arc::new(AtomicBool::new(false)));
+        let (stops, is_done) = (stop.clone(), done.clone());
+        let on_interrupt = move || match is_done.load(Ordering::Relaxed) {
+            // Nothing is half written any more.
+            true => std::process::exit(INTERRUPTED.into()),
+            false => stops.store(true, Ordering::Relaxed),
+        };
+        ctrlc::set_handler(on_interrupt).context("listening for Ctrl-C")?;
         let total = conversion.source_bytes();
         let bar = ProgressBar::new(total).with_style(ProgressStyle::with_template(
             "quantizing {bar:30} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {eta}",
@@ -115,6 +134,7 @@ impl Quantize {
             }
         });
         let deviations = pollster::block_on(written);
+        done.store(true, Ordering::Relaxed);
         bar.finish_and_clear();
         let deviations = deviations?;
         let seconds = start.elapsed().as_secs_f64();
@@ -137,12 +157,16 @@ impl Quantize {
     }
 }
 
-/// Nothing may read from the file that it replaces.
-fn refuse_same(input: &Path, output: &Path) -> anyhow::Result<()> {
+/// Refuses what would fail only after the work: a place where no file can be, or one that is taken.
+fn check_output(input: &Path, output: &Path, force: bool) -> anyhow::Result<()> {
+    let refused = |kind: ErrorKind| Err(Error::Write { path: output.into(), source: kind.into() }.into());
     match (input.canonicalize(), output.canonicalize()) {
+        // Nothing may read from the file that it replaces.
         (Ok(input), Ok(output)) if input == output => {
             Err(Error::Invalid { what: format!("{} is IN and OUT at once", input.display()) }.into())
         }
+        (_, Ok(output)) if output.is_dir() => refused(ErrorKind::IsADirectory),
+        (_, Ok(_)) if !force => refused(ErrorKind::AlreadyExists),
         _ => Ok(()),
     }
 }
@@ -150,7 +174,7 @@ fn refuse_same(input: &Path, output: &Path) -> anyhow::Result<()> {
 /// What matrices have to be held as on the device, for IN to be measured as it is.
 fn exact_format(conversion: &Conversion) -> Option<WeightFormat> {
     let plain = [WeightFormat::F32, WeightFormat::BF16, WeightFormat::F16];
-    let matrices = || conversion.tensors.iter().filter(|tensor| tensor.shape.len() > 1).map(Output::source_format);
+    let matrices = || conversion.tensors.iter().filter(|tensor| tensor.is_matrix()).map(Output::source_format);
     let first = matrices().next()?;
     match matrices().all(|format| format == first) {
         true => Some(first),
@@ -173,12 +197,16 @@ fn warn(conversion: &Conversion, format: WeightFormat) {
         );
     }
     let fallback = |tensor: &&Output| {
-        tensor.shape.len() > 1 && !tensor.shape.last().is_some_and(|n| n.is_multiple_of(format.block_len()))
+        tensor.is_matrix() && !tensor.shape.last().is_some_and(|n| n.is_multiple_of(format.block_len()))
     };
-    let n_fallback = conversion.tensors.iter().filter(fallback).count();
-    if n_fallback > 0 {
-        let n = format.block_len();
-        eprintln!("note: the rows of {n_fallback} tensors do not divide into blocks of {n}: they get another format");
+    let formats: BTreeSet<&str> =
+        conversion.tensors.iter().filter(fallback).map(|tensor| tensor.format.name()).collect();
+    if !formats.is_empty() {
+        let (n, formats) = (conversion.tensors.iter().filter(fallback).count(), Vec::from_iter(formats).join(", "));
+        let block = format.block_len();
+        eprintln!(
+            "note: {n} matrices have rows that are no multiple of {format}'s {block} weights; they become {formats}"
+        );
     }
 }
 
@@ -208,12 +236,7 @@ fn as_json(conversion: &Conversion, deviations: &[Deviation], measured: Option<M
     })
 }
 
-fn print(
-    out: &mut impl Write,
-    conversion: &Conversion,
-    deviations: &[Deviation],
-    measured: Option<Measured>,
-) -> anyhow::Result<()> {
+fn print(out: &mut impl Write, conversion: &Conversion, deviations: &[Deviation]) -> anyhow::Result<()> {
     let (tensor, shape, from, to) = ("tensor", "shape", "from", "to");
     writeln!(
         out,
@@ -237,10 +260,6 @@ fn print(
         sum.relative_rms_error(),
         sum.max_error,
     )?;
-    if let Some(Measured { before, after, n_scored }) = measured {
-        let change = 100.0 * (after / before - 1.0);
-        writeln!(out, "perplexity {before:.4} before, {after:.4} after ({change:+.2} %), over {n_scored} tokens")?;
-    }
     Ok(())
 }
 

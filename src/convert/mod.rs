@@ -45,6 +45,11 @@ impl Output {
         self.sources[0].format
     }
 
+    /// Whether rules choose its format; everything else is exact.
+    pub fn is_matrix(&self) -> bool {
+        rules::is_matrix(&self.name, &self.shape)
+    }
+
     /// Bytes of the tensor in the file.
     pub fn n_bytes(&self) -> u64 {
         let n_weights = self.shape.iter().product::<usize>();

@@ -62,8 +62,7 @@ pub(super) fn outputs(file: &ModelFile, options: &ConvertOptions) -> Result<Vec<
         let shape = [&[experts.len()][..], &experts[0].shape].concat();
         outputs.push(output(file, name, shape, experts, options));
     }
-    let idle =
-        |keep: &&Keep| !outputs.iter().any(|output| is_matrix(&output.name, &output.shape) && keep.fits(&output.name));
+    let idle = |keep: &&Keep| !outputs.iter().any(|output| output.is_matrix() && keep.fits(&output.name));
     match options.keep.iter().find(idle) {
         Some(keep) => Err(Error::Invalid {
             what: format!(
@@ -118,7 +117,7 @@ fn is_written(file: &ModelFile, tensor: &TensorInfo) -> bool {
 }
 
 /// Everything else stays exact: norms and biases are small, and an error in a router changes which experts answer.
-fn is_matrix(name: &str, shape: &[usize]) -> bool {
+pub(super) fn is_matrix(name: &str, shape: &[usize]) -> bool {
     shape.len() > 1 && name.ends_with(".weight") && !name.contains("ffn_gate_inp")
 }
 
@@ -133,7 +132,7 @@ fn matrix_format(file: &ModelFile, name: &str, columns: usize, options: &Convert
 }
 
 /// What the output matrix gets at least: its errors go straight into the logits. llama.cpp has the same rule.
-const HEAD_FORMAT: WeightFormat = WeightFormat::Q8_0;
+const HEAD_FORMAT: WeightFormat = WeightFormat::Q6_K;
 
 /// The matrix that makes the logits: the embedding's, where the two are tied.
 fn is_head(file: &ModelFile, name: &str) -> bool {

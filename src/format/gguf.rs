@@ -70,13 +70,15 @@ impl Metadata {
     }
 
     /// The pairs in the bytes, and the order, of the file that they were read from: key by key what another file can
-    /// hold unchanged, whatever the storage type. Empty for metadata that no file had.
+    /// hold unchanged, whatever the storage type. Of pairs with one key the last counts, as everywhere here. Empty for
+    /// metadata that no file had.
     ///
     /// Errors: those of reading the file.
     pub async fn encoded(&self) -> Result<Vec<(String, Vec<u8>)>> {
         let mut pairs = Vec::new();
         let Some(source) = &self.origin else { return Ok(pairs) };
-        for (key, place) in &self.places {
+        let last: HashMap<&str, u64> = self.places.iter().map(|(key, place)| (key.as_str(), place.start)).collect();
+        for (key, place) in self.places.iter().filter(|(key, place)| last[key.as_str()] == place.start) {
             let mut bytes = vec![0; (place.end - place.start) as usize];
             source.read_at(place.start, &mut bytes).await?;
             pairs.push((key.clone(), bytes));
