@@ -45,7 +45,7 @@ impl Tokenizer {
     /// Errors: [`Error::Config`] for a file that is damaged, [`Error::Unsupported`] for a way of writing tokens that no
     /// language model here uses.
     pub fn from_folder(tokenizer_json: &[u8], tokenizer_config: Option<&Value>) -> Result<Self> {
-        let file = TokenizerJson::read(tokenizer_json)?;
+        let file = TokenizerJson::read(tokenizer_json, tokenizer_config)?;
         let normalizer: Option<NormalizerWrapper> = part(&file.normalizer)?;
         let pre_tokenizer: Option<PreTokenizerWrapper> = part(&file.pre_tokenizer)?;
         let model = file.model()?;

@@ -45,13 +45,16 @@ impl PreTokenizer {
 
     /// The pre-tokenizer as the tokenizers crate runs it.
     pub fn build(&self) -> PreTokenizerWrapper {
-        let split = |pattern: &&str| {
-            let split = Split::new(SplitPattern::Regex((*pattern).into()), SplitDelimiterBehavior::Isolated, false);
-            PreTokenizerWrapper::Split(split.expect("the patterns of this file are valid"))
-        };
         let bytes = PreTokenizerWrapper::ByteLevel(ByteLevel::new(false, false, false));
-        PreTokenizerWrapper::Sequence(Sequence::new(self.patterns.iter().map(split).chain([bytes]).collect()))
+        PreTokenizerWrapper::Sequence(Sequence::new(
+            self.patterns.iter().map(|p| splits_by(p)).chain([bytes]).collect(),
+        ))
     }
+}
+
+fn splits_by(pattern: &str) -> PreTokenizerWrapper {
+    let split = Split::new(SplitPattern::Regex(pattern.into()), SplitDelimiterBehavior::Isolated, false);
+    PreTokenizerWrapper::Split(split.expect("the patterns of this file are valid"))
 }
 
 /// The patterns that a byte-level `pre_tokenizer` splits by, in the spelling of this file; `None` for anything else.
@@ -221,6 +224,54 @@ const ALL: &[PreTokenizer] = &[
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
+    use tokenizers::{OffsetReferential, OffsetType, PreTokenizer as _};
+
+    #[test]
+    fn names_are_found() {
+        let bytes = |use_regex: bool| json!({ "type": "ByteLevel", "add_prefix_space": false, "use_regex": use_regex });
+        let split = |pattern: &str, behavior: &str, invert: bool| {
+            let split =
+                json!({ "type": "Split", "pattern": { "Regex": pattern }, "behavior": behavior, "invert": invert });
+            json!({ "type": "Sequence", "pretokenizers": [split, bytes(false)] })
+        };
+        let digits = json!({ "type": "Digits", "individual_digits": true });
+        let cases = [
+            (bytes(true), false, Some("gpt-2")),
+            (bytes(false), false, None),
+            (json!({ "type": "Sequence", "pretokenizers": [digits, bytes(true)] }), false, Some("smollm")),
+            (split(GPT2, "Isolated", false), false, Some("gpt-2")),
+            (split(SAME[0].0, "Isolated", false), false, Some("gpt-2")),
+            (split(LLAMA3, "Isolated", false), true, Some("llama-bpe")),
+            (split(LLAMA3, "Isolated", false), false, Some("dbrx")),
+            (split(SAME[1].0, "Removed", true), false, Some("dbrx")),
+            (split(LLAMA3, "Removed", false), false, None),
+            (split(BLOOM, "Removed", true), false, None),
+            (split(QWEN2, "Isolated", false), false, Some("qwen2")),
+            (split(GPT4O, "Isolated", false), false, Some("gpt-4o")),
+            (split("a+", "Isolated", false), false, None),
+            (json!({ "type": "Whitespace" }), false, None),
+            (json!(null), false, None),
+        ];
+        for (file, ignore_merges, expected) in cases {
+            assert_eq!(PreTokenizer::name_of(&file, ignore_merges), expected, "{file}");
+        }
+    }
+
+    #[test]
+    fn the_same_in_other_words() {
+        let text =
+            "I'm HERE'S 'ſ  a1234567\u{b2}½ \n\n \n x\r\n\r\n!?\n\t ...\u{a0}\u{3000}東京, e\u{301} \u{200d}🙂   ";
+        let splits = |pattern: &str| {
+            let mut split = tokenizers::PreTokenizedString::from(text);
+            splits_by(pattern).pre_tokenize(&mut split).expect("it splits");
+            let splits = split.get_splits(OffsetReferential::Original, OffsetType::Byte);
+            splits.into_iter().map(|(_, offsets, _)| offsets).collect::<Vec<_>>()
+        };
+        for (other, ours) in SAME {
+            assert_eq!(splits(other), splits(ours), "{other}");
+        }
+    }
 
     #[test]
     fn every_pattern_compiles_and_every_name_is_unique() {

@@ -29,7 +29,7 @@ pub fn gguf_metadata(folder: &Folder, n_vocab: usize) -> Result<Vec<(String, Val
     let (Some(json), Some(tokenizer)) = (&folder.tokenizer, Tokenizer::in_folder(folder)?) else {
         return Ok(vec![("tokenizer.ggml.model".into(), Value::String("no_vocab".into()))]);
     };
-    let file = TokenizerJson::read(json)?;
+    let file = TokenizerJson::read(json, folder.tokenizer_config.as_ref())?;
     let merging = file.merging()?.ok_or_else(|| unsupported("a tokenizer.json whose model is not BPE"))?;
     let is_byte_level = parts(&file.decoder, "decoders").iter().any(|decoder| decoder["type"] == "ByteLevel");
     let mut metadata = Metadata::default();

@@ -67,10 +67,23 @@ enum Merge {
 }
 
 impl<'a> TokenizerJson<'a> {
+    /// Reads the file. How its added tokens are matched is for `tokenizer_config` to say, where it says so.
+    ///
     /// Errors: [`Error::Config`] for what is not such a file, [`Error::Unsupported`] for parts that no language model
     /// here uses and that the tokenizers crate would panic on.
-    pub fn read(bytes: &'a [u8]) -> Result<Self> {
-        let file: Self = serde_json::from_slice(bytes).map_err(wrong)?;
+    pub fn read(bytes: &'a [u8], tokenizer_config: Option<&Value>) -> Result<Self> {
+        let mut file: Self = serde_json::from_slice(bytes).map_err(wrong)?;
+        for Added { id, token } in &mut file.added_tokens {
+            let said = tokenizer_config.map_or(&Value::Null, |config| &config["added_tokens_decoder"][id.to_string()]);
+            if said["content"] == token.content {
+                let flag = |key: &str, otherwise: bool| said[key].as_bool().unwrap_or(otherwise);
+                token.single_word = flag("single_word", token.single_word);
+                token.lstrip = flag("lstrip", token.lstrip);
+                token.rstrip = flag("rstrip", token.rstrip);
+                token.normalized = flag("normalized", token.normalized);
+                token.special = flag("special", token.special);
+            }
+        }
         if file.version.as_deref().is_some_and(|version| version != "1.0") {
             return Err(wrong(format!("unknown version {:?}", file.version.unwrap_or_default())));
         }

@@ -67,6 +67,14 @@ fn folders() {
     let tokenizer = folder(&tokenizer_json(), Some(config));
     assert_eq!((tokenizer.bos(), tokenizer.eos(), tokenizer.adds_bos()), (Some(1), Some(263), false));
     assert_eq!(tokenizer.encode_prompt("a").unwrap(), [262]);
+
+    // The configuration's word on how a token is matched counts.
+    check_ids(&tokenizer, Specials::Recognised, "<|end|> \na", &[263, 259, 259, 13, 260]);
+    let config = json!({ "added_tokens_decoder": {
+        "263": { "content": "<|end|>", "rstrip": true }, "2": { "content": "another", "rstrip": true } } });
+    let tokenizer = folder(&tokenizer_json(), Some(config));
+    check_ids(&tokenizer, Specials::Recognised, "<|end|> \na", &[263, 262]);
+    check_ids(&tokenizer, Specials::Recognised, "</s> a", &[2, 259, 262]);
 }
 
 fn strings(texts: &[&str]) -> Value {
