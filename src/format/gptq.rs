@@ -153,7 +153,9 @@ impl Scheme {
             window: Mutex::default(),
         };
         if layer.is_symmetric().await? {
-            layer.format = WeightFormat::Q4_0;
+            // The larger block where it fits, since it stores each scale once.
+            let fits = [group, columns].iter().all(|n| n.is_multiple_of(WeightFormat::Q4_G128.block_len()));
+            layer.format = if fits { WeightFormat::Q4_G128 } else { WeightFormat::Q4_0 };
         }
         Ok(layer)
     }

@@ -326,6 +326,8 @@ fn the_model_of_a_repository_is_chosen() {
     let folder = "config.json, model.safetensors, tokenizer.json, README.md";
     for (files, pattern, want) in [
         ("a-Q8_0.gguf, a-Q4_0.gguf, a-f16.gguf", None, "a-Q4_0.gguf"),
+        ("a-Q4_0.gguf, a-Q4_K_M.gguf, a-Q4_K_S.gguf, a-Q6_K.gguf", None, "a-Q4_K_M.gguf"),
+        ("a-q4.gguf, a-fp16.gguf", None, "a-q4.gguf"),
         ("a-Q4_0_4_4.gguf, a-Q8_0.gguf", None, "a-Q8_0.gguf"),
         ("a.q4_1.gguf, mmproj-a-q4_0.gguf, a.Q4_0.imatrix.gguf", None, "a.q4_1.gguf"),
         ("x/a-Q4_0-00001-of-00002.gguf, x/a-Q4_0-00002-of-00002.gguf, a-BF16.gguf", None, "a-BF16.gguf"),
