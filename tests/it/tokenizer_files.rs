@@ -170,7 +170,11 @@ fn damaged_folders() {
         let complaint = broken(pointer, value);
         assert!(complaint.contains(expected), "{pointer}: {complaint}");
     }
-    for bytes in [&b""[..], b"{", b"[]", b"\xff", b"null"] {
+    let (open, close) = ("[".repeat(1 << 20), "]".repeat(1 << 20));
+    let deep = ["merges", "vocab", "x"]
+        .map(|key| format!(r#"{{"model": {{"type": "BPE", "{key}": {open}{close}, "vocab": {{}}, "merges": []}}}}"#));
+    let deep = deep.iter().map(String::as_bytes);
+    for bytes in [&b""[..], b"{", b"[]", b"\xff", b"null"].into_iter().chain(deep) {
         assert!(matches!(Tokenizer::from_folder(bytes, None), Err(Error::Config { .. })));
     }
     let config = json!({ "bos_token": "<absent>" });
