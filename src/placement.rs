@@ -77,6 +77,26 @@ pub struct Placement {
     pub matrices: Vec<PackedMatrix>,
     /// Norm weights and biases, (n), each put together from its tensors in order; indexed by `Content::Vector`.
     pub vectors: Vec<Vec<TensorInfo>>,
+    /// Layers whose experts do not all have a place on the device.
+    pub pools: Vec<ExpertPool>,
+}
+
+/// A layer's experts when the device has slots for some of them only: at first the lowest-numbered, later whichever
+/// were used last.
+#[derive(Debug, Clone, Default)]
+pub struct ExpertPool {
+    pub n_slots: usize,
+    /// What makes up an expert.
+    pub runs: Vec<PoolRun>,
+}
+
+/// Rows that every expert of a pool has, stored together on the device.
+#[derive(Debug, Clone)]
+pub struct PoolRun {
+    /// Where the rows of each slot are: parts hold slots as they would hold experts.
+    pub slots: Vec<ExpertPart<WeightSlot>>,
+    /// The rows of each expert by itself.
+    pub experts: Vec<PackedMatrix>,
 }
 
 /// Rows that become one packed matrix, bound as one.
@@ -111,6 +131,12 @@ impl Placement {
     pub fn bytes(&self) -> u64 {
         let matrices: u64 = self.matrices.iter().map(|m| m.plane_bytes().iter().sum::<u64>()).sum();
         matrices + self.vectors.iter().map(|v| 4 * v.iter().map(|t| t.n_weights() as u64).sum::<u64>()).sum::<u64>()
+    }
+
+    /// Bytes of the experts that wait in host memory for a place on the device.
+    pub fn host_bytes(&self) -> u64 {
+        let experts = self.pools.iter().flat_map(|pool| &pool.runs).flat_map(|run| &run.experts);
+        experts.map(|matrix| matrix.plane_bytes().iter().sum::<u64>()).sum()
     }
 
     /// Adds a vector, the concatenation of `tensors`; returns its index in `vectors`.
@@ -170,7 +196,8 @@ impl Placement {
     }
 
     /// Adds the matrices of a layer's experts: as many experts as can be bound together make one packed matrix, and an
-    /// expert that alone is too large is split by rows.
+    /// expert that alone is too large is split by rows. With fewer `n_slots` than experts, only so many get a place,
+    /// and what fills it is returned as well.
     ///
     /// Errors: [`Error::TooLarge`] when not even one tile can be bound; [`Error::Unsupported`] for rows that fill no
     /// whole tiles.
@@ -179,8 +206,10 @@ impl Placement {
         stack: &ExpertStack<TensorInfo>,
         held: Option<WeightFormat>,
         max_binding: u64,
-    ) -> Result<ExpertStack<WeightSlot>> {
-        let mut parts = Vec::new();
+        n_slots: usize,
+    ) -> Result<(ExpertStack<WeightSlot>, Vec<PoolRun>)> {
+        let (mut parts, mut pool) = (Vec::new(), Vec::new());
+        let n_slots = n_slots.clamp(1, stack.n_experts);
         let of_expert = |expert: usize| stack.parts.iter().filter(move |part| part.first_expert == expert);
         // The runs of rows that share a format, from the first expert; all are alike.
         let mut runs: Vec<(usize, usize, WeightFormat)> = Vec::new();
@@ -203,9 +232,8 @@ impl Placement {
             }
             for first_row in (run_first..run_first + run_rows).step_by(max_rows) {
                 let rows = max_rows.min(run_first + run_rows - first_row);
-                let together = (max_rows / rows).min(stack.n_experts);
-                for first_expert in (0..stack.n_experts).step_by(together) {
-                    let n_experts = together.min(stack.n_experts - first_expert);
+                // The rows of some experts as one packed matrix.
+                let packed = |first_expert: usize, n_experts: usize| {
                     let mut pieces = Vec::new();
                     for part in (first_expert..first_expert + n_experts).flat_map(of_expert) {
                         let from = first_row.max(part.first_row);
@@ -216,16 +244,26 @@ impl Placement {
                         }
                     }
                     let label = format!("{} {first_expert}+{n_experts} from row {first_row}", stack.name);
-                    let rows_of_all = n_experts * rows;
-                    let columns = stack.columns;
-                    self.matrices.push(PackedMatrix { label, format, rows: rows_of_all, columns, pieces });
+                    PackedMatrix { label, format, rows: n_experts * rows, columns: stack.columns, pieces }
+                };
+                let mut slots = Vec::new();
+                let together = (max_rows / rows).min(n_slots);
+                for first_expert in (0..n_slots).step_by(together) {
+                    let n_experts = together.min(n_slots - first_expert);
+                    self.matrices.push(packed(first_expert, n_experts));
                     let tensor = WeightSlot(self.matrices.len() - 1);
-                    parts.push(ExpertPart { first_expert, n_experts, first_row, rows, format, tensor });
+                    slots.push(ExpertPart { first_expert, n_experts, first_row, rows, format, tensor });
                 }
+                if n_slots < stack.n_experts {
+                    let experts = (0..stack.n_experts).map(|expert| packed(expert, 1)).collect();
+                    pool.push(PoolRun { slots: slots.clone(), experts });
+                }
+                parts.extend(slots);
             }
         }
         let ExpertStack { name, n_experts, rows, columns, .. } = stack;
-        Ok(ExpertStack { name: name.clone(), n_experts: *n_experts, rows: *rows, columns: *columns, parts })
+        let stack = ExpertStack { name: name.clone(), n_experts: *n_experts, rows: *rows, columns: *columns, parts };
+        Ok((stack, pool))
     }
 
     fn open(&mut self, matrix: &Matrix<TensorInfo>, first_row: usize, format: WeightFormat) -> Part<WeightSlot> {

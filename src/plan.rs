@@ -81,6 +81,22 @@ pub struct Dispatch {
 pub struct Plan {
     pub buffers: Vec<Buffer>,
     pub dispatches: Vec<Dispatch>,
+    /// Where the CPU must step in, in order.
+    pub stops: Vec<Stop>,
+}
+
+/// Dispatches that use experts of which the device holds some only. Before them the CPU reads `ids`, fetches experts,
+/// and writes slots in the ids' place; where not all fit at once, it runs the dispatches several times, each time for
+/// some of the experts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stop {
+    /// Index in the placement's list of pools.
+    pub pool: usize,
+    /// Indices in [`Plan::dispatches`].
+    pub dispatches: std::ops::Range<usize>,
+    /// (tokens, n_used)
+    pub ids: Slot,
+    pub n_used: usize,
 }
 
 impl Plan {

@@ -17,7 +17,12 @@ fn pcg4d(words: [u32; 4]) -> [u32; 4] {
 
 /// Number `counter` of `seed`: 32 random bits.
 pub fn bits(seed: u64, counter: u64) -> u32 {
-    pcg4d([seed as u32, (seed >> 32) as u32, counter as u32, (counter >> 32) as u32])[0]
+    bits4(seed, counter)[0]
+}
+
+/// Number `counter` of `seed`: 128 random bits, of which [`bits`] are the first.
+pub fn bits4(seed: u64, counter: u64) -> [u32; 4] {
+    pcg4d([seed as u32, (seed >> 32) as u32, counter as u32, (counter >> 32) as u32])
 }
 
 /// Number `counter` of `seed`, uniform in [0, 1), exact in f32.

@@ -25,17 +25,29 @@ pub struct Chunk<'a> {
 /// Errors: those of the files, and of `sink`.
 pub async fn stream(placement: &Placement, mut sink: impl AsyncFnMut(Chunk<'_>) -> Result<()>) -> Result<()> {
     for (index, matrix) in placement.matrices.iter().enumerate() {
-        let tiles = (CHUNK_WEIGHTS / (matrix.columns * pack::TILE_ROWS)).max(1);
-        let step = tiles * pack::TILE_ROWS;
-        let mut offsets = [0u64; 2];
-        for first_row in (0..matrix.rows).step_by(step) {
-            let rows = step.min(matrix.rows - first_row);
-            let (bytes, columns) = read_rows(matrix, first_row, rows).await?;
-            let (quants, scales) = pack::pack(matrix.format, &bytes, rows, columns);
-            for (plane, words) in [quants, scales].iter().enumerate().filter(|(_, words)| !words.is_empty()) {
-                sink(Chunk { slot: WeightSlot(index), plane, offset_bytes: offsets[plane], words }).await?;
-                offsets[plane] += 4 * words.len() as u64;
-            }
+        stream_matrix(matrix, WeightSlot(index), &mut sink).await?;
+    }
+    Ok(())
+}
+
+/// Hands every chunk of one matrix to `sink`, as those of `slot`.
+///
+/// Errors: as [`stream`].
+pub async fn stream_matrix(
+    matrix: &PackedMatrix,
+    slot: WeightSlot,
+    sink: &mut impl AsyncFnMut(Chunk<'_>) -> Result<()>,
+) -> Result<()> {
+    let tiles = (CHUNK_WEIGHTS / (matrix.columns * pack::TILE_ROWS)).max(1);
+    let step = tiles * pack::TILE_ROWS;
+    let mut offsets = [0u64; 2];
+    for first_row in (0..matrix.rows).step_by(step) {
+        let rows = step.min(matrix.rows - first_row);
+        let (bytes, columns) = read_rows(matrix, first_row, rows).await?;
+        let (quants, scales) = pack::pack(matrix.format, &bytes, rows, columns);
+        for (plane, words) in [quants, scales].iter().enumerate().filter(|(_, words)| !words.is_empty()) {
+            sink(Chunk { slot, plane, offset_bytes: offsets[plane], words }).await?;
+            offsets[plane] += 4 * words.len() as u64;
         }
     }
     Ok(())

@@ -2,7 +2,7 @@
 
 use super::{
     options::{ModelOptions, SamplingArguments},
-    run::speeds,
+    run::{experts, speeds},
 };
 use crate::{
     Error, SamplingOptions, Session, TextNeed,
@@ -129,6 +129,9 @@ impl Chat {
         writeln!(std::io::stdout().lock())?;
         if let Some(stop) = stop {
             eprintln!("({stop})");
+        }
+        if let Some(told) = experts(&session.engine().expert_stats()) {
+            eprintln!("({told})");
         }
         eprintln!("({}; context {} of {})\n", speeds(&stats), session.tokens().len(), session.context());
         Ok(text)

@@ -5,7 +5,7 @@ use crate::{
     format::Value,
     kernels::Tuning,
     model::{Config, ModelFile, TextSource},
-    session::{MemoryNeeds, held_format, plans, record_options},
+    session::{MemoryNeeds, place, plans, record_options},
 };
 use clap::Args;
 use serde_json::json;
@@ -33,8 +33,7 @@ impl Inspect {
     pub fn execute(self) -> anyhow::Result<ExitCode> {
         let file = self.model.file()?;
         let config = &file.config;
-        let held = held_format(&file, self.model.weights);
-        let (placement, placed) = file.weights.place(config.tied, held, WEBGPU_BINDING_BYTES)?;
+        let (placement, placed) = place(&file, WEBGPU_BINDING_BYTES, &self.model.engine_options())?;
         let wanted = self.model.session_options(false);
         let options = record_options(config, &wanted, Tuning::BASELINE, WEBGPU_BINDING_BYTES);
         let capacity = options.capacity;
@@ -42,7 +41,7 @@ impl Inspect {
         let needs = MemoryNeeds::of(&placement, &plans);
         let mut out = std::io::BufWriter::new(std::io::stdout().lock());
         if self.json {
-            let memory = json!({ "context": capacity, "bytes": needs });
+            let memory = json!({ "context": capacity, "bytes": needs, "host_bytes": placement.host_bytes() });
             let object = json!({ "config": describe(config), "formats": formats(&file), "memory": memory });
             writeln!(out, "{}", serde_json::to_string_pretty(&object)?)?;
             out.flush()?;
@@ -72,6 +71,10 @@ impl Inspect {
         writeln!(out, "  cache        {:>12}", human_bytes(needs.cache))?;
         writeln!(out, "  activations  {:>12}", human_bytes(needs.activations))?;
         writeln!(out, "  together     {:>12}", human_bytes(total))?;
+        if let Some(pool) = placement.pools.first() {
+            let (n_slots, host) = (pool.n_slots, human_bytes(placement.host_bytes()));
+            writeln!(out, "  experts      {n_slots} of each layer there, all of them in host memory: {host}")?;
+        }
         if self.plan {
             writeln!(
                 out,

@@ -1,5 +1,6 @@
 //! The command line: one file a command. Data goes to stdout, talk to stderr.
 
+mod bench;
 mod chat;
 mod devices;
 mod doctor;
@@ -10,6 +11,7 @@ mod perplexity;
 mod pull;
 mod quantize;
 mod run;
+mod synth;
 
 use crate::error::Error;
 use clap::{Parser, Subcommand};
@@ -48,6 +50,10 @@ enum Command {
     Inspect(inspect::Inspect),
     /// Fetch a model from the Hugging Face hub into the cache that other tools share
     Pull(pull::Pull),
+    /// Write a model of a published shape with random weights
+    Synth(synth::Synth),
+    /// Measure prompt and decode speed
+    Bench(bench::Bench),
     /// List adapters, and which one is chosen and why
     Devices(devices::Devices),
     /// Test every kernel on this adapter against its reference
@@ -75,6 +81,8 @@ pub fn main() -> ExitCode {
         Command::Quantize(command) => command.execute(),
         Command::Inspect(command) => command.execute(),
         Command::Pull(command) => command.execute(),
+        Command::Synth(command) => command.execute(),
+        Command::Bench(command) => command.execute(),
         Command::Devices(command) => command.execute(),
         Command::Doctor(command) => command.execute(),
     };

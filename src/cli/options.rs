@@ -2,19 +2,33 @@
 
 use super::pull::resolve;
 use crate::{
-    CacheFormat, Engine, EngineOptions, SamplingOptions, Session, SessionOptions, TextNeed, WeightFormat,
+    CacheFormat, Engine, EngineOptions, SamplingOptions, Session, SessionOptions, TextNeed, WeightFormat, backend::Gpu,
     model::ModelFile,
 };
 use anyhow::Context;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
-use std::{io::Read, path::PathBuf, sync::Arc};
+use std::{
+    io::Read,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 /// What to load and where.
 #[derive(Debug, Args)]
 pub struct ModelOptions {
     /// A GGUF file, a Hugging Face folder with config.json and *.safetensors, or hf:OWNER/REPO[:FILE] of the hub
-    pub model: PathBuf,
+    #[arg(required_unless_present = "shape", conflicts_with = "shape")]
+    pub model: Option<PathBuf>,
+    /// Instead of MODEL: the shape of a real model, such as phi-3-mini, with random weights made on the device
+    #[arg(long, value_name = "SHAPE")]
+    pub shape: Option<String>,
+    /// Experts of each layer that are kept on the device; the others wait in host memory [default: all]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub experts: Option<u32>,
+    /// Most memory for weights on the device, such as 6GiB: as many experts as fit are kept there
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    pub weights_memory: Option<u64>,
     /// Adapter to run on: a part of its name, or its index in `pocketlm devices`
     #[arg(long, value_name = "NAME|INDEX")]
     pub adapter: Option<String>,
@@ -66,8 +80,8 @@ impl SamplingArguments {
 impl ModelOptions {
     /// Loads the model, with a progress bar on stderr where someone can see it.
     pub fn engine(&self, text: TextNeed) -> anyhow::Result<Arc<Engine>> {
-        let model = resolve(&self.model)?;
-        let options = EngineOptions { adapter: self.adapter.clone(), weights: self.weights, text };
+        let file = self.file()?;
+        let options = EngineOptions { text, ..self.engine_options() };
         let bar = ProgressBar::new(0).with_style(ProgressStyle::with_template(
             "loading {bar:30} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec}",
         )?);
@@ -75,7 +89,10 @@ impl ModelOptions {
             bar.set_length(total);
             bar.set_position(done);
         };
-        let engine = pollster::block_on(Engine::open(&model, &options, progress));
+        let engine = pollster::block_on(async {
+            let gpu = Gpu::open(self.adapter.as_deref()).await?;
+            Engine::load(file, gpu, &options, progress).await
+        });
         bar.finish_and_clear();
         Ok(Arc::new(engine?))
     }
@@ -100,8 +117,59 @@ impl ModelOptions {
 
     /// Reads the model's description only.
     pub fn file(&self) -> anyhow::Result<ModelFile> {
-        Ok(pollster::block_on(ModelFile::open(&resolve(&self.model)?))?)
+        if let Some(shape) = &self.shape {
+            return Ok(ModelFile::from_shape(shape, self.weights.unwrap_or(WeightFormat::Q4_0), 1)?);
+        }
+        let model = self.model.as_ref().context("no MODEL is given")?;
+        Ok(pollster::block_on(ModelFile::open(&resolve(model)?))?)
     }
+
+    /// `model` with every option at its default.
+    pub fn of(model: &Path) -> Self {
+        Self {
+            model: Some(model.into()),
+            shape: None,
+            experts: None,
+            weights_memory: None,
+            adapter: None,
+            weights: None,
+            kv: CacheFormat::F16,
+            ctx: None,
+        }
+    }
+
+    /// The model as it was named.
+    pub fn name(&self) -> String {
+        let path = || self.model.as_ref().map(|path| path.display().to_string());
+        self.shape.clone().or_else(path).unwrap_or_default()
+    }
+
+    /// What the options say of loading.
+    pub fn engine_options(&self) -> EngineOptions {
+        EngineOptions {
+            adapter: self.adapter.clone(),
+            // A synthetic model is made in that format, each matrix as far as its rows fill the blocks.
+            weights: self.weights.filter(|_| self.shape.is_none()),
+            text: TextNeed::Nothing,
+            experts_per_layer: self.experts.map(|n| n as usize),
+            max_weights_bytes: self.weights_memory,
+        }
+    }
+}
+
+/// `300MB`, `6GiB`, `2.5 GB` or a number of bytes.
+fn size(text: &str) -> Result<u64, String> {
+    let digits = text.find(|c: char| !(c.is_ascii_digit() || c == '.')).unwrap_or(text.len());
+    let unit = match text[digits..].trim().to_ascii_lowercase().as_str() {
+        "" | "b" => 1.0,
+        "mb" => 1e6,
+        "gb" => 1e9,
+        "mib" => (1u64 << 20) as f64,
+        "gib" => (1u64 << 30) as f64,
+        other => return Err(format!("`{other}` is no unit; MB, GB, MiB and GiB are")),
+    };
+    let number: f64 = text[..digits].parse().map_err(|_| format!("`{text}` is no size, such as 6GiB"))?;
+    Ok((number * unit) as u64)
 }
 
 /// The text given, or stdin's for `-`.

@@ -8,6 +8,8 @@ use serde_json::json;
 use std::{io::Write, path::PathBuf, process::ExitCode};
 
 #[derive(Debug, Args)]
+// With --shape there is a FILE without a MODEL before it.
+#[command(allow_missing_positional = true)]
 pub struct Perplexity {
     #[command(flatten)]
     model: ModelOptions,

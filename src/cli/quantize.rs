@@ -57,7 +57,7 @@ pub struct Quantize {
 }
 
 /// What shells report for a program that Ctrl-C ended.
-const INTERRUPTED: u8 = 130;
+pub const INTERRUPTED: u8 = 130;
 
 /// Perplexities of the text, and how many of its tokens they are over.
 struct Measured {
@@ -81,12 +81,8 @@ impl Quantize {
         warn(&conversion, self.format);
         let exact = exact_format(&conversion);
         let before = text.as_ref().map(|text| self.perplexity(&self.input, exact, text)).transpose()?;
-        let deviations = match self.write(&conversion) {
-            Err(error) if matches!(error.downcast_ref(), Some(Error::Interrupted { .. })) => {
-                eprintln!("error: {error}");
-                return Ok(ExitCode::from(INTERRUPTED));
-            }
-            written => written?,
+        let Some(deviations) = write(&conversion, &self.output, self.force, "quantizing")? else {
+            return Ok(ExitCode::from(INTERRUPTED));
         };
         let mut out = std::io::BufWriter::new(std::io::stdout().lock());
         if !self.json {
@@ -111,54 +107,64 @@ impl Quantize {
         Ok(ExitCode::SUCCESS)
     }
 
-    /// Writes the file; Ctrl-C ends that without leaving any of it.
-    fn write(&self, conversion: &Conversion) -> anyhow::Result<Vec<Deviation>> {
-        let [stop, done] = [(); 2].map(|()| Arc::new(AtomicBool::new(false)));
-        let (stops, is_done) = (stop.clone(), done.clone());
-        let on_interrupt = move || match is_done.load(Ordering::Relaxed) {
-            // Nothing is half written any more.
-            true => std::process::exit(INTERRUPTED.into()),
-            false => stops.store(true, Ordering::Relaxed),
-        };
-        ctrlc::set_handler(on_interrupt).context("listening for Ctrl-C")?;
-        let total = conversion.source_bytes();
-        let bar = ProgressBar::new(total).with_style(ProgressStyle::with_template(
-            "quantizing {bar:30} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {eta}",
-        )?);
-        let start = Instant::now();
-        let written = conversion.write(&self.output, self.force, |bytes| {
-            bar.inc(bytes);
-            match stop.load(Ordering::Relaxed) {
-                true => Err(Error::Interrupted { what: format!("{} was not written", self.output.display()) }),
-                false => Ok(()),
-            }
-        });
-        let deviations = pollster::block_on(written);
-        done.store(true, Ordering::Relaxed);
-        bar.finish_and_clear();
-        let deviations = deviations?;
-        let seconds = start.elapsed().as_secs_f64();
-        eprintln!(
-            "wrote {} to {} in {seconds:.1} s ({:.1} MB/s of {} read)",
-            human_bytes(conversion.n_bytes()),
-            self.output.display(),
-            total as f64 / 1e6 / seconds.max(1e-9),
-            human_bytes(total),
-        );
-        Ok(deviations)
-    }
-
     fn perplexity(&self, model: &Path, weights: Option<WeightFormat>, text: &str) -> anyhow::Result<(f64, usize)> {
         let adapter = self.adapter.clone();
         // An exact cache, so that what differs is the weights.
-        let options = ModelOptions { model: model.into(), adapter, weights, kv: CacheFormat::F32, ctx: None };
+        let options = ModelOptions { adapter, weights, kv: CacheFormat::F32, ..ModelOptions::of(model) };
         let losses = perplexity::losses(&mut options.session(TextNeed::Tokenizer, true)?, text)?;
         Ok((perplexity::of(&losses), losses.len()))
     }
 }
 
+/// Writes the file with a progress bar; `None`: Ctrl-C ended that, and nothing of the file is left.
+pub fn write(
+    conversion: &Conversion,
+    output: &Path,
+    force: bool,
+    doing: &'static str,
+) -> anyhow::Result<Option<Vec<Deviation>>> {
+    let [stop, done] = [(); 2].map(|()| Arc::new(AtomicBool::new(false)));
+    let (stops, is_done) = (stop.clone(), done.clone());
+    let on_interrupt = move || match is_done.load(Ordering::Relaxed) {
+        // Nothing is half written any more.
+        true => std::process::exit(INTERRUPTED.into()),
+        false => stops.store(true, Ordering::Relaxed),
+    };
+    ctrlc::set_handler(on_interrupt).context("listening for Ctrl-C")?;
+    let total = conversion.source_bytes();
+    let style = "{msg} {bar:30} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {eta}";
+    let bar = ProgressBar::new(total).with_style(ProgressStyle::with_template(style)?).with_message(doing);
+    let start = Instant::now();
+    let written = conversion.write(output, force, |bytes| {
+        bar.inc(bytes);
+        match stop.load(Ordering::Relaxed) {
+            true => Err(Error::Interrupted { what: format!("{} was not written", output.display()) }),
+            false => Ok(()),
+        }
+    });
+    let deviations = pollster::block_on(written);
+    done.store(true, Ordering::Relaxed);
+    bar.finish_and_clear();
+    let deviations = match deviations {
+        Err(error @ Error::Interrupted { .. }) => {
+            eprintln!("error: {error}");
+            return Ok(None);
+        }
+        deviations => deviations?,
+    };
+    let seconds = start.elapsed().as_secs_f64();
+    eprintln!(
+        "wrote {} to {} in {seconds:.1} s ({:.1} MB/s of {} read)",
+        human_bytes(conversion.n_bytes()),
+        output.display(),
+        total as f64 / 1e6 / seconds.max(1e-9),
+        human_bytes(total),
+    );
+    Ok(Some(deviations))
+}
+
 /// Refuses what would fail only after the work: a place where no file can be, or one that is taken.
-fn check_output(input: &Path, output: &Path, force: bool) -> anyhow::Result<()> {
+pub fn check_output(input: &Path, output: &Path, force: bool) -> anyhow::Result<()> {
     let refused = |kind: ErrorKind| Err(Error::Write { path: output.into(), source: kind.into() }.into());
     match (input.canonicalize(), output.canonicalize()) {
         // Nothing may read from the file that it replaces.

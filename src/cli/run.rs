@@ -1,8 +1,10 @@
 //! `pocketlm run`: answers one prompt.
 
+use super::human_bytes;
 use super::options::{ModelOptions, SamplingArguments, text_or_stdin};
 use crate::{
     TextNeed,
+    backend::gpu::ExpertStats,
     session::{Generation, Stats, Stop},
     text::Message,
 };
@@ -81,6 +83,7 @@ impl Run {
                 "answer_tokens": stats.n_answer,
                 "answer_s": stats.answer_s,
                 "answer_tokens_per_s": answer_rate(&stats),
+                "experts": answer.engine().expert_stats(),
             });
             let object =
                 json!({ "prompt_ids": prompt_ids, "ids": ids, "text": text, "stop": stop, "timings": timings });
@@ -92,6 +95,9 @@ impl Run {
             eprintln!("\nstopped: the context is full; --ctx sets a larger one");
         }
         eprintln!("\n{}", speeds(&stats));
+        if let Some(told) = experts(&answer.engine().expert_stats()) {
+            eprintln!("{told}");
+        }
         Ok(())
     }
 }
@@ -106,6 +112,13 @@ pub fn speeds(stats: &Stats) -> String {
         stats.n_answer,
         per_s(answer_rate(stats))
     )
+}
+
+/// `experts: 87.5 % found on the device; 66 fetched, 4.1 GiB in 3.2 s`; `None` where all of them are there.
+pub fn experts(stats: &ExpertStats) -> Option<String> {
+    let found = 100.0 * stats.hit_rate()?;
+    let (n, bytes, seconds) = (stats.n_fetched, human_bytes(stats.fetched_bytes), stats.fetch_s);
+    Some(format!("experts: {found:.1} % found on the device; {n} fetched, {bytes} in {seconds:.1} s"))
 }
 
 fn rate(n: usize, seconds: f64) -> Option<f64> {

@@ -23,8 +23,17 @@ pub(super) async fn write(file: &ModelFile, format: WeightFormat, header: &mut G
                 }
             }
         }
-        TextSource::Folder(folder) => write_folder(&file.config, folder, header)?,
-        TextSource::None => {}
+        TextSource::Folder(folder) => {
+            write_config(&file.config, &name_of(folder), header)?;
+            for (key, value) in gguf_metadata(folder, file.config.n_vocab)? {
+                header.pair(&key, &value);
+            }
+        }
+        TextSource::None => {
+            write_config(&file.config, "random weights", header)?;
+            // What llama.cpp takes for a vocabulary of ids without text.
+            header.pair("tokenizer.ggml.model", &Value::String("no_vocab".into()));
+        }
     }
     if let Some(kind) = file_type(format) {
         header.pair("general.file_type", &Value::Unsigned(kind));
@@ -33,16 +42,13 @@ pub(super) async fn write(file: &ModelFile, format: WeightFormat, header: &mut G
     Ok(())
 }
 
-fn write_folder(config: &Config, folder: &Folder, header: &mut GgufHeader) -> Result<()> {
+fn write_config(config: &Config, name: &str, header: &mut GgufHeader) -> Result<()> {
     let architecture = config.architecture.name();
     header.pair("general.architecture", &Value::String(architecture.into()));
     header.pair("general.type", &Value::String("model".into()));
-    header.pair("general.name", &Value::String(name_of(folder)));
+    header.pair("general.name", &Value::String(name.into()));
     for (key, value) in hyperparameters(config)? {
         header.pair(&format!("{architecture}.{key}"), &value);
-    }
-    for (key, value) in gguf_metadata(folder, config.n_vocab)? {
-        header.pair(&key, &value);
     }
     Ok(())
 }
@@ -106,8 +112,10 @@ fn name_of(folder: &Folder) -> String {
 pub(super) fn tensors(file: &ModelFile) -> Vec<Output> {
     let rope = &file.config.rope;
     match (&file.text, Scaling::of(rope)) {
-        (TextSource::Folder(_), Scaling::Factors(factors)) => vec![vector("rope_freqs.weight", &factors)],
-        (TextSource::Folder(_), Scaling::Long(long)) => vec![
+        (TextSource::Folder(_) | TextSource::None, Scaling::Factors(factors)) => {
+            vec![vector("rope_freqs.weight", &factors)]
+        }
+        (TextSource::Folder(_) | TextSource::None, Scaling::Long(long)) => vec![
             vector("rope_factors_long.weight", &rope.factors(&long.frequencies)),
             vector("rope_factors_short.weight", &rope.factors(&rope.frequencies)),
         ],

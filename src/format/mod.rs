@@ -8,6 +8,7 @@ mod gptq;
 mod k_quants;
 pub mod pack;
 mod packed_layer;
+mod random_blocks;
 pub mod safetensors;
 pub mod source;
 pub mod tensor;

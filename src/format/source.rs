@@ -1,6 +1,7 @@
-//! Where bytes come from: a file, a piece of memory, or tensors that are put together on the way, read at any offset.
+//! Where bytes come from: a file, a piece of memory, a seed, or tensors that are put together on the way, read at any
+//! offset.
 
-use super::packed_layer::PackedLayer;
+use super::{block::WeightFormat, packed_layer::PackedLayer, random_blocks};
 use crate::{
     error::{Error, Result},
     platform::PlatformFile,
@@ -19,6 +20,7 @@ enum Bytes {
     File { path: PathBuf, file: PlatformFile },
     Memory(Vec<u8>),
     Layer(Box<PackedLayer>),
+    Random { format: WeightFormat, n_bytes: u64, seed: u64, near_one: bool },
 }
 
 impl ByteSource {
@@ -39,6 +41,17 @@ impl ByteSource {
         Self { name: name.into(), bytes: Bytes::Layer(Box::new(layer)) }
     }
 
+    /// A tensor of `n_weights` random weights, which are made when they are read; see [`random_blocks::fill`].
+    pub fn random(format: WeightFormat, n_weights: usize, seed: u64, near_one: bool) -> Self {
+        let n_bytes = n_weights as u64 / format.block_len() as u64 * format.block_bytes() as u64;
+        Self { name: "random weights".into(), bytes: Bytes::Random { format, n_bytes, seed, near_one } }
+    }
+
+    /// The bytes mean nothing: they were made from a seed.
+    pub fn is_random(&self) -> bool {
+        matches!(self.bytes, Bytes::Random { .. })
+    }
+
     /// The file's name for messages.
     pub fn name(&self) -> &str {
         &self.name
@@ -50,6 +63,7 @@ impl ByteSource {
             Bytes::File { file, .. } => file.n_bytes(),
             Bytes::Memory(bytes) => bytes.len() as u64,
             Bytes::Layer(layer) => layer.rows as u64 * layer.row_bytes() as u64,
+            Bytes::Random { n_bytes, .. } => *n_bytes,
         }
     }
 
@@ -68,6 +82,7 @@ impl ByteSource {
             // The layer reads from sources in its turn; futures that contain one another need a box.
             Bytes::Layer(layer) => Box::pin(layer.read_at(offset, out)).await?,
             Bytes::Memory(bytes) => out.copy_from_slice(&bytes[offset as usize..][..out.len()]),
+            Bytes::Random { format, seed, near_one, .. } => random_blocks::fill(*format, *seed, *near_one, offset, out),
             Bytes::File { path, file } => {
                 file.read_exact_at(offset, out).await.map_err(|source| Error::Io { path: path.clone(), source })?
             }

@@ -3,6 +3,7 @@
 pub mod config;
 mod gguf_config;
 mod hugging_face;
+pub mod shapes;
 pub mod synthetic;
 pub mod transformer;
 pub mod weights;
@@ -13,7 +14,7 @@ pub use weights::Weights;
 
 use crate::{
     error::{Error, Result},
-    format::{ByteSource, Folder, Gguf, Metadata, TensorInfo},
+    format::{ByteSource, Folder, Gguf, Metadata, TensorInfo, WeightFormat},
 };
 use std::{path::Path, sync::Arc};
 
@@ -50,6 +51,16 @@ impl ModelFile {
             });
         }
         Self::from_gguf(Gguf::read(Arc::new(ByteSource::open(path)?)).await?).await
+    }
+
+    /// A synthetic model of a real one's shape, matrices in `format` where their rows fill its blocks.
+    ///
+    /// Errors: [`Error::Invalid`] for a shape that is not in [`shapes::names`].
+    pub fn from_shape(name: &str, format: WeightFormat, seed: u64) -> Result<Self> {
+        let config = shapes::config(name)?;
+        let tensors = shapes::tensors(&config, format, seed);
+        let weights = Weights::locate(&config, &tensors)?;
+        Ok(Self { config, weights, text: TextSource::None, tensors })
     }
 
     /// From a GGUF header.

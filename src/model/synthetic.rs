@@ -60,7 +60,7 @@ pub fn tiny(architecture: Architecture, format: WeightFormat, seed: u64) -> Resu
         }),
     }
     .check()?;
-    let tensors = tensors(&config, format, seed);
+    let tensors = small_tensors(&config, format, seed);
     let weights = Weights::locate(&config, &tensors)?;
     Ok((config, weights))
 }
@@ -86,25 +86,34 @@ pub fn tiny_mixtral(format: WeightFormat, seed: u64) -> Result<(Config, Weights<
     let (mut config, _) = tiny(Architecture::Llama, format, seed)?;
     config.experts = Some(Experts { n: 5, n_used: 2, routing: Routing::TopK });
     let config = config.check()?;
-    let tensors = tensors(&config, format, seed);
+    let tensors = small_tensors(&config, format, seed);
     let weights = Weights::locate(&config, &tensors)?;
     Ok((config, weights))
 }
 
-/// The tensors that [`Weights::locate`] looks for, with random numbers.
-fn tensors(config: &Config, format: WeightFormat, seed: u64) -> Vec<TensorInfo> {
-    let mut tensors = Vec::new();
-    let mut add = |name: String, shape: &[usize]| {
-        let seed = seed.wrapping_mul(1000).wrapping_add(tensors.len() as u64);
+/// Random numbers, encoded, in memory.
+fn small_tensors(config: &Config, format: WeightFormat, seed: u64) -> Vec<TensorInfo> {
+    tensors(config, |name, shape, index| {
+        let seed = seed.wrapping_mul(1000).wrapping_add(index as u64);
         let n = shape.iter().product();
         let (format, values) = match shape {
             [_] if name.ends_with("bias") => (WeightFormat::F32, random::with_outliers(seed, n, 0.1)),
             [_] => (WeightFormat::F32, random::with_outliers(seed, n, 0.2).iter().map(|v| 1.0 + v).collect()),
-            _ => (format.for_columns(shape[1]), random::with_outliers(seed, n, 0.1)),
+            [.., columns] => {
+                let format = format.for_columns(*columns);
+                (format, random::with_outliers(seed, n, 0.1))
+            }
+            [] => unreachable!("tensors have a shape"),
         };
         let source = Arc::new(ByteSource::memory("synthetic", format.encode(&values)));
-        tensors.push(TensorInfo { name, format, shape: shape.to_vec(), source, offset: 0 });
-    };
+        TensorInfo { name, format, shape: shape.to_vec(), source, offset: 0 }
+    })
+}
+
+/// The tensors that [`Weights::locate`] looks for, made by `make` from name, shape and index.
+pub(super) fn tensors(config: &Config, mut make: impl FnMut(String, &[usize], usize) -> TensorInfo) -> Vec<TensorInfo> {
+    let mut tensors = Vec::new();
+    let mut add = |name: String, shape: &[usize]| tensors.push(make(name, shape, tensors.len()));
     let Config { n_embd, n_ff, n_vocab, biases, .. } = *config;
     let layer_norm = config.norm == NormKind::Layer;
     let kinds = |bias: bool| ["weight", "bias"].into_iter().take(1 + bias as usize);

@@ -12,7 +12,7 @@ use crate::{
         reference::STEP_HEAD_WORDS, rope_workgroups,
     },
     placement::{ExpertStack, Matrix},
-    plan::{Content, Dispatch, Extent, Extent::*, Plan, Slot, WeightSlot},
+    plan::{Content, Dispatch, Extent, Extent::*, Plan, Slot, Stop, WeightSlot},
 };
 
 /// Which piece of the work a plan is for.
@@ -125,13 +125,17 @@ impl<'a> Recorder<'a> {
                 let h = self.swiglu(gate_up, 1);
                 self.product("ffn_down", down, h, "x", true);
             }
-            FeedForward::Experts { router, gate_up, down } => {
+            FeedForward::Experts { router, gate_up, down, pool } => {
                 let logits = self.product("ffn_gate_inp", router, normed, "router", false);
-                let [assigned, shares] = self.route(logits);
+                let [ids, shares] = self.route(logits);
+                let first = self.plan.dispatches.len();
+                let assigned = self.assigned(ids);
                 let n_used = self.experts().n_used;
                 let gate_up = self.expert_product("ffn_gate_up_exps", gate_up, assigned, normed, n_used);
                 let h = self.swiglu(gate_up, n_used);
                 let said = self.expert_product("ffn_down_exps", down, assigned, h, 1);
+                let dispatches = first..self.plan.dispatches.len();
+                self.plan.stops.extend(pool.map(|pool| Stop { pool, dispatches, ids, n_used }));
                 self.expert_sum(shares, said);
             }
         }
@@ -155,7 +159,7 @@ impl<'a> Recorder<'a> {
         h
     }
 
-    /// What tells `expert_product` which experts to use, and how much each of them counts.
+    /// Which experts each token goes to, and how much each of them counts.
     fn route(&mut self, logits: Slot) -> [Slot; 2] {
         let Experts { n, n_used, routing } = self.experts();
         let (ids, shares) = (self.activation("expert_ids", n_used), self.activation("expert_shares", n_used));
@@ -166,14 +170,21 @@ impl<'a> Recorder<'a> {
         let params = vec![n as u32, n_used as u32, sparse, f32::to_bits(jitter)];
         let step = self.step;
         self.push("ffn_route", &ROUTE, params, &[step, logits], &[ids, shares], [PerTokens(64), Fixed(1)]);
+        [ids, shares]
+    }
+
+    /// What tells `expert_product` which experts to use: the ids of one token's, or a batch's tokens grouped by expert.
+    fn assigned(&mut self, ids: Slot) -> Slot {
         if self.batch == Batch::One {
-            return [ids, shares];
+            return ids;
         }
+        let Experts { n, n_used, .. } = self.experts();
         let n_groups = (self.options.max_tokens * n_used).div_ceil(4) + n;
         let groups = self.plan.buffer("expert_groups", (4 * n_groups * GROUP_WORDS) as u64, Content::Activation);
         let params = [n, n_used, n_groups].map(|p| p as u32).to_vec();
+        let step = self.step;
         self.push("ffn_groups", &EXPERT_GROUPS, params, &[step, ids], &[groups], [Fixed(1), Fixed(1)]);
-        [groups, shares]
+        groups
     }
 
     /// One row for each assignment of a token to an expert; `per_x` of them share a row of `x`.

@@ -4,7 +4,7 @@ use super::config::{Architecture, Biases, Config, Experts, NormKind};
 use crate::{
     error::{Error, Result},
     format::{TensorInfo, WeightFormat},
-    placement::{ExpertStack, Matrix, Part, Placement},
+    placement::{ExpertPool, ExpertStack, Matrix, Part, Placement},
     plan::WeightSlot,
 };
 use std::collections::{HashMap, HashSet};
@@ -67,6 +67,8 @@ pub enum FeedForward<T> {
         gate_up: ExpertStack<T>,
         /// (n_experts, n_embd, n_ff)
         down: ExpertStack<T>,
+        /// Where the device has slots for some experts only: index in the placement's list of pools.
+        pool: Option<usize>,
     },
 }
 
@@ -125,7 +127,20 @@ impl Weights<TensorInfo> {
         held: Option<WeightFormat>,
         max_binding: u64,
     ) -> Result<(Placement, Weights<WeightSlot>)> {
-        let mut placer = Placer { placement: Placement::default(), held, max_binding };
+        self.place_within(tied, held, max_binding, usize::MAX)
+    }
+
+    /// As [`Weights::place`], with room for `experts_per_layer` experts in each layer.
+    ///
+    /// Errors: as [`Weights::place`].
+    pub fn place_within(
+        &self,
+        tied: bool,
+        held: Option<WeightFormat>,
+        max_binding: u64,
+        experts_per_layer: usize,
+    ) -> Result<(Placement, Weights<WeightSlot>)> {
+        let mut placer = Placer { placement: Placement::default(), held, max_binding, experts_per_layer };
         let token_embd = placer.matrix(&self.token_embd)?;
         let layers = self.layers.iter().map(|layer| placer.layer(layer)).collect::<Result<_>>()?;
         let output = match tied {
@@ -142,6 +157,7 @@ struct Placer {
     placement: Placement,
     held: Option<WeightFormat>,
     max_binding: u64,
+    experts_per_layer: usize,
 }
 
 impl Placer {
@@ -156,14 +172,29 @@ impl Placer {
                 FeedForward::Dense { gate_up, down } => {
                     FeedForward::Dense { gate_up: self.matrix(gate_up)?, down: self.matrix(down)? }
                 }
-                FeedForward::Experts { router, gate_up, down } => FeedForward::Experts {
-                    // A router is small, and its choices are discrete: it is never rounded.
-                    router: self.placement.matrix(router, Some(WeightFormat::F32), self.max_binding)?,
-                    gate_up: self.placement.experts(gate_up, self.held, self.max_binding)?,
-                    down: self.placement.experts(down, self.held, self.max_binding)?,
-                },
+                FeedForward::Experts { router, gate_up, down, .. } => self.experts(router, gate_up, down)?,
             },
         })
+    }
+
+    fn experts(
+        &mut self,
+        router: &Matrix<TensorInfo>,
+        gate_up: &ExpertStack<TensorInfo>,
+        down: &ExpertStack<TensorInfo>,
+    ) -> Result<FeedForward<WeightSlot>> {
+        let Self { placement, held, max_binding, experts_per_layer } = self;
+        // A router is small, and its choices are discrete: it is never rounded.
+        let router = placement.matrix(router, Some(WeightFormat::F32), *max_binding)?;
+        let n_slots = (*experts_per_layer).clamp(1, gate_up.n_experts);
+        let (gate_up, mut runs) = placement.experts(gate_up, *held, *max_binding, n_slots)?;
+        let (down, more) = placement.experts(down, *held, *max_binding, n_slots)?;
+        runs.extend(more);
+        let pool = (!runs.is_empty()).then(|| {
+            placement.pools.push(ExpertPool { n_slots, runs });
+            placement.pools.len() - 1
+        });
+        Ok(FeedForward::Experts { router, gate_up, down, pool })
     }
 
     fn matrix(&mut self, matrix: &Matrix<TensorInfo>) -> Result<Matrix<WeightSlot>> {
@@ -245,7 +276,7 @@ impl Table<'_> {
         };
         let gate_up = stack("ffn_gate_up_exps", gate_up, 2 * n_ff, n_embd)?;
         let down = stack("ffn_down_exps", down.into_iter().map(|down| vec![down]).collect(), n_embd, n_ff)?;
-        Ok(FeedForward::Experts { router, gate_up, down })
+        Ok(FeedForward::Experts { router, gate_up, down, pool: None })
     }
 
     /// One matrix for each expert: slices of `{name}_exps.weight`, or tensors `{name}.E.weight`.

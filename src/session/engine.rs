@@ -2,11 +2,15 @@
 
 use super::needs::{default_context, plans};
 use crate::{
-    backend::{Gpu, check, gpu::GpuWeights},
+    backend::{
+        Gpu, check,
+        gpu::{ExpertStats, GpuWeights},
+    },
     error::{Error, Result},
     format::WeightFormat,
     kernels::CacheFormat,
     model::{Config, ModelFile, RecordOptions, TextSource, Weights},
+    placement::Placement,
     plan::WeightSlot,
     text::{self, ChatTemplate, Tokenizer},
 };
@@ -20,6 +24,12 @@ pub struct EngineOptions {
     /// How matrices are held on the device. `None`: as the file has them; q4_0 for a Hugging Face folder of plain
     /// weights.
     pub weights: Option<WeightFormat>,
+    /// Experts of each layer that have a place on the device, the others waiting in host memory. `None`: as many as
+    /// `max_weights_bytes` allows.
+    pub experts_per_layer: Option<usize>,
+    /// Most bytes of weights on the device. Only experts can make way; a model that is too large without them is an
+    /// error.
+    pub max_weights_bytes: Option<u64>,
     /// What must be there for the caller to go on.
     pub text: TextNeed,
 }
@@ -61,7 +71,7 @@ impl Engine {
         let text = Text::take(&mut file);
         text.check(options.text)?;
         let gpu = Gpu::open(options.adapter.as_deref()).await?;
-        Self::load_held(file, text, gpu, held, progress).await
+        Self::load_held(file, text, gpu, held, options, progress).await
     }
 
     /// Loads an opened file onto a device.
@@ -70,12 +80,13 @@ impl Engine {
     pub async fn load(
         mut file: ModelFile,
         gpu: Gpu,
-        weights: Option<WeightFormat>,
+        options: &EngineOptions,
         progress: impl FnMut(u64, u64),
     ) -> Result<Self> {
-        let held = held_format(&file, weights);
+        let held = held_format(&file, options.weights);
         let text = Text::take(&mut file);
-        Self::load_held(file, text, gpu, held, progress).await
+        text.check(options.text)?;
+        Self::load_held(file, text, gpu, held, options, progress).await
     }
 
     async fn load_held(
@@ -83,14 +94,15 @@ impl Engine {
         text: Text,
         mut gpu: Gpu,
         held: Option<WeightFormat>,
+        options: &EngineOptions,
         mut progress: impl FnMut(u64, u64),
     ) -> Result<Self> {
-        let (placement, placed) = file.weights.place(file.config.tied, held, gpu.max_binding_bytes())?;
+        let (placement, placed) = place_held(&file, held, gpu.max_binding_bytes(), options)?;
         let (cache, part_kv_heads) = (CacheFormat::F16, file.config.n_kv_heads);
         let small = RecordOptions { capacity: 1, max_tokens: 1, cache, part_kv_heads, tuning: gpu.tuning };
         let plans = plans(&file.config, &placed, &small, false);
         check::settle(&mut gpu, &check::needed(plans.iter().map(|(_, plan)| plan))).await?;
-        let total = placement.bytes();
+        let total = placement.bytes() + placement.host_bytes();
         gpu.check_memory("the weights", total, "a smaller model or --weights q4_0 may fit")?;
         let weights = Arc::new(gpu.load(&placement, |done| progress(done, total)).await?);
         let Text { tokenizer, template, end_ids, problem } = text;
@@ -100,6 +112,11 @@ impl Engine {
     /// Bytes of weights on the device.
     pub fn weights_bytes(&self) -> u64 {
         self.weights.bytes
+    }
+
+    /// What experts that take turns on the device have cost; all zeros where all are there.
+    pub fn expert_stats(&self) -> ExpertStats {
+        self.weights.expert_stats()
     }
 
     /// The tokenizer. Errors: [`Error::Text`] when the model came without one.
@@ -116,6 +133,37 @@ impl Engine {
     pub fn context(&self, wanted: Option<usize>) -> usize {
         wanted.unwrap_or_else(|| default_context(&self.config))
     }
+}
+
+/// Decides what goes where: everything to the device, or only as many experts as `options` leave room for.
+///
+/// Errors: those of [`Weights::place`]; [`Error::TooLarge`] when the rest alone is more than the bytes allowed.
+pub fn place(file: &ModelFile, max_binding: u64, options: &EngineOptions) -> Result<(Placement, Weights<WeightSlot>)> {
+    place_held(file, held_format(file, options.weights), max_binding, options)
+}
+
+fn place_held(
+    file: &ModelFile,
+    held: Option<WeightFormat>,
+    max_binding: u64,
+    options: &EngineOptions,
+) -> Result<(Placement, Weights<WeightSlot>)> {
+    let place = |experts| file.weights.place_within(file.config.tied, held, max_binding, experts);
+    let n = file.config.experts.map_or(1, |experts| experts.n);
+    let wanted = options.experts_per_layer.unwrap_or(n).min(n);
+    let Some(limit) = options.max_weights_bytes else { return place(wanted) };
+    // Every expert takes the same, so one placement with a single expert tells how many there is room for.
+    let (least, whole) = (place(1)?.0.bytes(), place(n)?.0.bytes());
+    if least > limit {
+        let hint = match n {
+            1 => "a smaller --weights format or a smaller model may fit".into(),
+            _ => "that is with one expert of each layer on the device; a smaller --weights format may fit".into(),
+        };
+        return Err(Error::TooLarge { what: "the weights".into(), needed: least, limit, hint });
+    }
+    let per_expert = (whole - least).checked_div(n as u64 - 1).unwrap_or(0);
+    let room = (limit - least).checked_div(per_expert).map_or(n, |more| 1 + more as usize);
+    place(wanted.min(room))
 }
 
 /// What matrices are converted to, `None` where each keeps its own format.

@@ -1,6 +1,6 @@
 //! Answers: tokens chosen one by one, as text.
 
-use super::Session;
+use super::{Engine, Session};
 use crate::{
     error::{Error, Result},
     platform::now_s,
@@ -141,6 +141,11 @@ impl Generation<'_> {
     /// The text that was waiting for the rest of a character.
     pub fn finish_text(&mut self) -> String {
         self.stream.take().map(TextStream::finish).unwrap_or_default()
+    }
+
+    /// The engine that it runs on.
+    pub fn engine(&self) -> &Engine {
+        &self.session.engine
     }
 
     /// Why it is over, once it is.

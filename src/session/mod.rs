@@ -5,12 +5,12 @@ mod generate;
 mod needs;
 mod room;
 
-pub use engine::{Engine, EngineOptions, TextNeed, held_format};
+pub use engine::{Engine, EngineOptions, TextNeed, held_format, place};
 pub use generate::{Generation, Piece, Stats, Stop};
 pub use needs::{MemoryNeeds, default_context, plans, record_options};
 
 use crate::{
-    backend::gpu::ReadBack,
+    backend::gpu::{Program, ReadBack},
     error::{Error, Result},
     kernels::{CacheFormat, NOT_A_NUMBER, reference::STEP_HEAD_WORDS},
     model::cache_rows,
@@ -76,9 +76,10 @@ impl Session {
         let needs = MemoryNeeds::of_plans(&plans(config, &engine.placed, &full, options.all_logits));
         gpu.check_memory("the context", needs.cache + needs.activations, "lower --ctx")?;
         let rows = if options.all_logits { full.max_tokens } else { 1 };
+        let n_used = config.experts.map_or(0, |experts| experts.n_used);
         Ok(Self {
             room: Room::new(&engine, full, options.all_logits).await?,
-            through: gpu.read_back(4 * (rows * config.n_vocab) as u64),
+            through: gpu.read_back(4 * (rows * config.n_vocab).max(full.max_tokens * n_used) as u64),
             tokens: Vec::new(),
             n_cached: 0,
             n_written: 0,
@@ -215,7 +216,7 @@ impl Session {
             self.upload(batch);
             let (gpu, programs) = (&self.engine.gpu, self.room.programs()?);
             let all = programs.all_logits.as_ref().expect("a session opened for all logits");
-            gpu.run(&[&programs.prompt, all], batch.len())?;
+            self.run(&[&programs.prompt, all], batch.len()).await?;
             let logits = &mut logits[..batch.len() * n_vocab];
             gpu.read(&self.room.memory, "all_logits", &self.through, logits).await?;
             self.append(batch);
@@ -255,19 +256,28 @@ impl Session {
                 }
             }
             self.upload(batch);
-            let (gpu, programs) = (&self.engine.gpu, self.room.programs()?);
+            let programs = self.room.programs()?;
             match (batch.len(), logits && index + 1 == n_batches) {
-                (1, true) => gpu.run(&[&programs.decode], 1)?,
+                (1, true) => self.run(&[&programs.decode], 1).await?,
                 (n, last) => {
-                    gpu.run(&[&programs.prompt], n)?;
+                    self.run(&[&programs.prompt], n).await?;
                     if last {
-                        gpu.run(&[&programs.last_logits], 1)?;
+                        self.run(&[&programs.last_logits], 1).await?;
                     }
                 }
             }
             self.append(batch);
         }
         Ok(())
+    }
+
+    /// Runs programs on a batch; where the device holds some experts only, the CPU fetches others between dispatches.
+    async fn run(&self, programs: &[&Program], n_tokens: usize) -> Result<()> {
+        let (gpu, weights) = (&self.engine.gpu, &self.engine.weights);
+        match programs.iter().any(|program| program.has_stops()) {
+            true => gpu.run_fetching(programs, n_tokens, &self.room.memory, weights, &self.through).await,
+            false => gpu.run(programs, n_tokens),
+        }
     }
 
     /// Notes that `batch` was processed. Tokens that the cache had lost are there already.

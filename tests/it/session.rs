@@ -2,7 +2,7 @@
 
 use crate::common::{engine, logits, max_difference, path};
 use pocketlm::{
-    CacheFormat, Engine, Error, Session, SessionOptions, WeightFormat,
+    CacheFormat, Engine, EngineOptions, Error, Session, SessionOptions, WeightFormat,
     backend::Gpu,
     kernels::{CacheLayout, Tuning},
     model::ModelFile,
@@ -152,7 +152,8 @@ fn a_cache_in_parts() {
         let parted = pollster::block_on(async {
             let gpu = Gpu::from_adapter(&adapter, Some(limits)).await.expect("a device");
             let file = ModelFile::open(&model).await.expect("a model");
-            Arc::new(Engine::load(file, gpu, Some(WeightFormat::F32), |_, _| ()).await.expect("it loads"))
+            let options = EngineOptions { weights: Some(WeightFormat::F32), ..EngineOptions::default() };
+            Arc::new(Engine::load(file, gpu, &options, |_, _| ()).await.expect("it loads"))
         });
         for cache in CacheFormat::ALL {
             let options = SessionOptions { cache, batch: 32, context: Some(400), ..SessionOptions::default() };

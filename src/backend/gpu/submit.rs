@@ -6,8 +6,9 @@ use super::{
 };
 use crate::{
     error::Result,
-    plan::{Dispatch, Grid, Plan},
+    plan::{Dispatch, Grid, Plan, Stop},
 };
+use std::ops::Range;
 
 /// WebGPU's default alignment of uniform offsets: each dispatch's params take one slice.
 const PARAMS_BYTES: u64 = 256;
@@ -18,6 +19,9 @@ const BATCH_DISPATCHES: usize = 16;
 #[derive(Debug)]
 pub struct Program {
     steps: Vec<Step>,
+    pub(super) stops: Vec<Stop>,
+    /// Name of the buffer that stops read and write.
+    pub(super) ids: String,
 }
 
 #[derive(Debug)]
@@ -32,6 +36,18 @@ struct Step {
 #[derive(Debug)]
 pub struct ReadBack {
     buffer: wgpu::Buffer,
+}
+
+impl Program {
+    /// Dispatches in it.
+    pub(super) fn n_steps(&self) -> usize {
+        self.steps.len()
+    }
+
+    /// The CPU must step in: run it with [`Gpu::run_fetching`].
+    pub fn has_stops(&self) -> bool {
+        !self.stops.is_empty()
+    }
 }
 
 impl Gpu {
@@ -61,7 +77,8 @@ impl Gpu {
                     grid: dispatch.grid,
                 });
             }
-            Ok(Program { steps })
+            let ids = plan.stops.first().map_or(String::new(), |stop| plan.buffers[stop.ids.0].name.clone());
+            Ok(Program { steps, stops: plan.stops.clone(), ids })
         })
         .await
     }
@@ -114,6 +131,18 @@ impl Gpu {
             return Ok(());
         }
         for steps in programs.iter().flat_map(|program| program.steps.chunks(BATCH_DISPATCHES)) {
+            self.encode(steps.iter(), n_tokens);
+        }
+        Ok(())
+    }
+
+    /// Runs some of the dispatches of `program`, as [`Gpu::run`] does.
+    ///
+    /// Errors: as [`Gpu::run`].
+    pub(super) fn run_range(&self, program: &Program, range: Range<usize>, n_tokens: usize) -> Result<()> {
+        self.check_fault("running the model")?;
+        let together = if n_tokens == 1 { range.len().max(1) } else { BATCH_DISPATCHES };
+        for steps in program.steps[range].chunks(together) {
             self.encode(steps.iter(), n_tokens);
         }
         Ok(())
