@@ -41,12 +41,13 @@ impl Gpu {
         seed: u64,
     ) -> Result<()> {
         let format = matrix.format;
-        if !templates.planes.contains_key(&format) {
-            templates.planes.insert(format, self.template(format).await?);
-        }
+        let template = match templates.planes.remove(&format) {
+            Some(template) => template,
+            None => self.template(format).await?,
+        };
         let mut encoder = self.device.create_command_encoder(&Default::default());
         let words = [format.quant_words(), format.scale_words()];
-        for ((template, place), words) in templates.planes[&format].iter().zip(places).zip(words) {
+        for ((template, place), words) in template.iter().zip(places).zip(words) {
             let Some(template) = template else { continue };
             let group_bytes = GROUP_BLOCKS * 4 * words as u64;
             let (mut done, mut draw) = (0, 0);
@@ -59,6 +60,7 @@ impl Gpu {
             }
         }
         self.queue.submit([encoder.finish()]);
+        templates.planes.insert(format, template);
         Ok(())
     }
 
