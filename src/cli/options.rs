@@ -2,7 +2,7 @@
 
 use super::pull::resolve;
 use crate::{
-    CacheFormat, Engine, EngineOptions, SamplingOptions, Session, SessionOptions, TextNeed, WeightFormat, backend::Gpu,
+    CacheFormat, Engine, EngineOptions, SamplingOptions, Session, SessionOptions, TextNeed, WeightFormat,
     model::ModelFile,
 };
 use anyhow::Context;
@@ -89,10 +89,7 @@ impl ModelOptions {
             bar.set_length(total);
             bar.set_position(done);
         };
-        let engine = pollster::block_on(async {
-            let gpu = Gpu::open(self.adapter.as_deref()).await?;
-            Engine::load(file, gpu, &options, progress).await
-        });
+        let engine = pollster::block_on(Engine::open_file(file, &options, progress));
         bar.finish_and_clear();
         Ok(Arc::new(engine?))
     }

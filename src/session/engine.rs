@@ -66,7 +66,17 @@ impl Engine {
     /// Errors: those of the file, of the adapter and of the device; [`Error::Text`] when what `options.text` asks for is
     /// not there.
     pub async fn open(path: &Path, options: &EngineOptions, progress: impl FnMut(u64, u64)) -> Result<Self> {
-        let mut file = ModelFile::open(path).await?;
+        Self::open_file(ModelFile::open(path).await?, options, progress).await
+    }
+
+    /// Loads an opened file onto the adapter that `options` name.
+    ///
+    /// Errors: as [`Engine::open`].
+    pub async fn open_file(
+        mut file: ModelFile,
+        options: &EngineOptions,
+        progress: impl FnMut(u64, u64),
+    ) -> Result<Self> {
         let held = held_format(&file, options.weights);
         let text = Text::take(&mut file);
         text.check(options.text)?;
