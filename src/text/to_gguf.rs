@@ -297,12 +297,12 @@ fn check(tokenizer: &Tokenizer, metadata: &Metadata) -> Result<()> {
     [SAMPLE, &around.concat()].iter().try_for_each(|text| differs(text, Specials::Recognised))?;
     differs(SAMPLE, Specials::AsText)?;
     texts.chunks(64).try_for_each(|texts| differs(&texts.concat(), Specials::AsText))?;
+    // What no prompt begins with may differ: readers have a bos of their own for files that name none.
+    let first = |tokenizer: &Tokenizer| tokenizer.bos().filter(|_| tokenizer.adds_bos());
     let missing = tokenizer.end_of_generation_ids().difference(converted.end_of_generation_ids()).next();
     match missing {
         Some(id) => Err(unsupported(format!("token {id} as the end of an answer"))),
-        None if (tokenizer.bos(), tokenizer.adds_bos()) != (converted.bos(), converted.adds_bos()) => {
-            Err(unsupported("a tokenizer without the usual beginning of texts"))
-        }
+        None if first(tokenizer) != first(&converted) => Err(unsupported("the beginning of this tokenizer's texts")),
         None => Ok(()),
     }
 }

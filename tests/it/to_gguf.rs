@@ -143,6 +143,16 @@ fn sentencepiece() {
 }
 
 #[test]
+fn without_bos() {
+    let mut file = tokenizer_json();
+    file["post_processor"] = json!(null);
+    let metadata = metadata(&folder(&file, json!({})), 264);
+    assert_eq!(metadata.unsigned("tokenizer.ggml.bos_token_id"), None);
+    let tokenizer = Tokenizer::from_gguf(&metadata).unwrap().unwrap();
+    assert_eq!(tokenizer.encode_prompt("a").unwrap(), [262]);
+}
+
+#[test]
 fn composed_texts() {
     let mut file = demo_json();
     file["normalizer"] = json!({ "type": "NFC" });
