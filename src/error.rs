@@ -50,13 +50,21 @@ pub enum Error {
     #[error("the device cannot hold {what}: {needed} bytes needed, {limit} bytes possible")]
     TooLarge { what: String, needed: u64, limit: u64, hint: String },
 
-    /// The device was lost, ran out of memory, or refused a command.
+    /// The device has no more memory.
+    #[error("the device ran out of memory while {doing}")]
+    OutOfMemory { doing: String, hint: String },
+
+    /// The device was lost, or refused a command.
     #[error("the device failed while {doing}: {what}")]
     Device { doing: String, what: String },
 
     /// The prompt and what was asked for do not fit the context.
     #[error("{n_tokens} tokens do not fit a context of {context}")]
     ContextFull { n_tokens: usize, context: usize },
+
+    /// A session file that cannot be taken up again, or not with this model and cache.
+    #[error("cannot go on with the session {file}: {what}")]
+    SavedSession { file: String, what: String },
 
     /// A token id outside the vocabulary.
     #[error("token id {id} is outside the vocabulary of {n_vocab}")]
@@ -99,9 +107,12 @@ impl Error {
                 "install a Vulkan driver; Mesa's software one works everywhere: apt install mesa-vulkan-drivers".into()
             }
             Error::NoAdapter { available, .. } => format!("available: {}", available.join(", ")),
-            Error::TooLarge { hint, .. } | Error::Hub { hint, .. } => hint.clone(),
+            Error::TooLarge { hint, .. } | Error::OutOfMemory { hint, .. } | Error::Hub { hint, .. } => hint.clone(),
             Error::Device { .. } => {
                 "run `pocketlm doctor` to test the driver; a smaller --ctx or another --adapter may help".into()
+            }
+            Error::SavedSession { .. } => {
+                "give the model and --kv that it was made with, or begin a new one under another name".into()
             }
             Error::ContextFull { .. } => "shorten the prompt or raise --ctx".into(),
             Error::TokenOutOfRange { .. } | Error::Invalid { .. } | Error::Interrupted { .. } => return None,

@@ -6,15 +6,17 @@ use super::{
 };
 use crate::{
     Error, SamplingOptions, Session, TextNeed,
-    session::{Stats, Stop},
+    platform::PartialFile,
+    session::{SavedSession, Stats, Stop},
     text::Message,
 };
 use anyhow::Context;
 use clap::Args;
 use rustyline::{DefaultEditor, error::ReadlineError};
+use serde_json::json;
 use std::{
     io::Write,
-    path::Path,
+    path::{Path, PathBuf},
     process::ExitCode,
     sync::{
         Arc,
@@ -31,25 +33,28 @@ pub struct Chat {
     /// Instructions that come before the conversation
     #[arg(long, value_name = "TEXT")]
     system: Option<String>,
+    /// Go on with the conversation in this file, if it is there, and save to it when leaving
+    #[arg(long, value_name = "FILE")]
+    session: Option<PathBuf>,
 }
 
 const HELP: &str = "/reset         forget the conversation
-/save FILE     write the conversation as JSON
+/save FILE     write the conversation and its cache, to go on with --session FILE
+/export FILE   write the messages as JSON
 /help          this
 /quit          leave (also Ctrl-D)
-Ctrl-C         stop the answer";
+Ctrl-C         stop the answer, or the processing of a long prompt";
 
 impl Chat {
-    pub fn execute(self) -> anyhow::Result<ExitCode> {
+    pub fn execute(mut self) -> anyhow::Result<ExitCode> {
         let sampling = self.sampling.checked();
-        let mut session = self.model.session(TextNeed::Template, false)?;
-        let system: Vec<Message> = self.system.iter().map(|text| Message::new("system", text)).collect();
-        let mut messages = system.clone();
+        let mut chat = self.open()?;
         let mut editor = DefaultEditor::new()?;
         // After the editor, which takes the signal for itself when it is made.
         let interrupted = Arc::new(AtomicBool::new(false));
         let flag = interrupted.clone();
         ctrlc::set_handler(move || flag.store(true, Ordering::Relaxed)).context("listening for Ctrl-C")?;
+        chat.session.stop_on(interrupted.clone());
         eprintln!("/help lists commands");
         loop {
             let line = match editor.readline("> ") {
@@ -63,49 +68,82 @@ impl Chat {
                 Err(error) => return Err(error.into()),
             };
             let _ = editor.add_history_entry(&line);
-            match line.trim() {
-                "" => {}
-                "/quit" | "/exit" => break,
-                "/help" => eprintln!("{HELP}"),
-                "/reset" => {
-                    messages = system.clone();
-                    session.truncate(0);
+            let (command, argument) = line.trim().split_once(' ').unwrap_or((line.trim(), ""));
+            match (command, argument.trim()) {
+                ("", _) => {}
+                ("/quit" | "/exit", "") => break,
+                ("/help", "") => eprintln!("{HELP}"),
+                ("/reset", "") => {
+                    chat.messages.retain(|message| message.role == "system");
+                    chat.session.truncate(0);
                     eprintln!("the conversation is forgotten");
                 }
-                "/save" => eprintln!("/save needs a file name"),
-                command if command.starts_with("/save ") => save(command[6..].trim(), &messages),
-                command if command.starts_with('/') => eprintln!("unknown command {command}; /help lists them"),
+                ("/save" | "/export", "") => eprintln!("{command} needs a file name"),
+                ("/save", path) => tell(path, chat.save(Path::new(path))),
+                ("/export", path) => tell(path, chat.export(Path::new(path))),
+                (command, _) if command.starts_with('/') => eprintln!("unknown command {command}; /help lists them"),
                 _ => {
-                    messages.push(Message::new("user", line));
                     interrupted.store(false, Ordering::Relaxed);
-                    match self.answer(&mut session, &messages, &sampling, &interrupted) {
-                        Ok(text) => messages.push(Message::new("assistant", text)),
-                        Err(error) => {
-                            messages.pop();
-                            explain(error)?;
-                        }
-                    }
+                    chat.turn(line, &sampling, &interrupted)?;
                 }
             }
+        }
+        if let Some(path) = &self.session {
+            chat.save(path)?;
+            eprintln!("saved to {}", path.display());
         }
         Ok(ExitCode::SUCCESS)
     }
 
-    /// Feeds what is new since the last turn and streams the answer.
-    fn answer(
-        &self,
-        session: &mut Session,
-        messages: &[Message],
-        sampling: &SamplingOptions,
-        interrupted: &AtomicBool,
-    ) -> anyhow::Result<String> {
-        let ids = {
-            let engine = session.engine();
-            engine.tokenizer()?.encode_chat(engine.template()?, messages, true)?
+    /// Loads the model, and takes up the conversation of `--session`.
+    fn open(&mut self) -> anyhow::Result<Conversation> {
+        let saved = match self.session.as_deref().filter(|path| path.exists()) {
+            Some(path) => Some(pollster::block_on(SavedSession::open(path))?),
+            None => None,
         };
-        if ids.len() > session.context() {
-            return Err(Error::ContextFull { n_tokens: ids.len(), context: session.context() }.into());
+        if let Some(saved) = &saved {
+            // A wish that the file cannot meet is refused when it is restored.
+            self.model.kv.get_or_insert(saved.cache());
         }
+        let mut session = self.model.session(TextNeed::Template, false)?;
+        let mut messages: Vec<Message> = self.system.iter().map(|text| Message::new("system", text)).collect();
+        if let Some(saved) = saved {
+            let n_reused = pollster::block_on(session.restore(&saved))?;
+            messages = messages_of(saved.note()).context("the session file holds no conversation")?;
+            if self.system.is_some() {
+                eprintln!("warning: the conversation goes on with its own system message; --system is for new ones");
+            }
+            eprintln!("{} messages; {n_reused} of {} tokens in the cache", messages.len(), saved.n_tokens());
+        }
+        Ok(Conversation { session, messages })
+    }
+}
+
+/// A session and the messages that led to it.
+struct Conversation {
+    session: Session,
+    messages: Vec<Message>,
+}
+
+impl Conversation {
+    /// One message and its answer.
+    fn turn(&mut self, line: String, sampling: &SamplingOptions, interrupted: &AtomicBool) -> anyhow::Result<()> {
+        self.messages.push(Message::new("user", line));
+        match self.answer(sampling, interrupted) {
+            Ok(text) => self.messages.push(Message::new("assistant", text)),
+            Err(error) => {
+                self.messages.pop();
+                explain(error)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Feeds what is new since the last turn and streams the answer.
+    fn answer(&mut self, sampling: &SamplingOptions, interrupted: &AtomicBool) -> anyhow::Result<String> {
+        let session = &mut self.session;
+        let engine = session.engine();
+        let ids = engine.tokenizer()?.encode_chat(engine.template()?, &self.messages, true)?;
         let mut text = String::new();
         let (stats, stop) = pollster::block_on(async {
             let mut answer = session.answer(&ids, sampling.clone(), None).await?;
@@ -136,6 +174,26 @@ impl Chat {
         eprintln!("({}; context {} of {})\n", speeds(&stats), session.tokens().len(), session.context());
         Ok(text)
     }
+
+    fn save(&self, path: &Path) -> anyhow::Result<()> {
+        Ok(pollster::block_on(self.session.save(path, &json!({ "messages": messages_json(&self.messages) })))?)
+    }
+
+    fn export(&self, path: &Path) -> anyhow::Result<()> {
+        let mut file = PartialFile::create(path)?;
+        writeln!(file, "{:#}", messages_json(&self.messages))?;
+        Ok(file.finish(true)?)
+    }
+}
+
+fn messages_json(messages: &[Message]) -> serde_json::Value {
+    messages.iter().map(|m| json!({ "role": m.role, "content": m.content })).collect()
+}
+
+fn messages_of(note: &serde_json::Value) -> Option<Vec<Message>> {
+    let text = |message: &serde_json::Value, key| message.get(key)?.as_str().map(str::to_string);
+    let message = |m: &serde_json::Value| Some(Message::new(text(m, "role")?, text(m, "content")?));
+    note.get("messages")?.as_array()?.iter().map(message).collect()
 }
 
 fn print_piece(text: &mut String, piece: &str) -> std::io::Result<()> {
@@ -153,25 +211,15 @@ fn explain(error: anyhow::Error) -> anyhow::Result<()> {
         Error::ContextFull { .. } => {
             eprintln!("/save FILE keeps the conversation, /reset begins anew, a shorter message may fit");
         }
-        Error::Device { .. } => eprintln!("/save FILE keeps the conversation; then start again"),
+        Error::Device { .. } => eprintln!("/save FILE keeps the conversation; then start again with --session FILE"),
         _ => told.hint().into_iter().for_each(|hint| eprintln!("hint: {hint}")),
     }
     Ok(())
 }
 
-fn save(path: &str, messages: &[Message]) {
-    let list: Vec<_> = messages.iter().map(|m| serde_json::json!({ "role": m.role, "content": m.content })).collect();
-    let json = serde_json::Value::Array(list);
-    match write_whole(Path::new(path), format!("{json:#}\n").as_bytes()) {
+fn tell(path: &str, written: anyhow::Result<()>) {
+    match written {
         Ok(()) => eprintln!("saved to {path}"),
-        Err(error) => eprintln!("cannot write {path}: {error}"),
+        Err(error) => eprintln!("error: {error:#}"),
     }
-}
-
-/// Writes beside the file first, so that a failure leaves no half of it under its name.
-fn write_whole(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    let mut partial = path.as_os_str().to_owned();
-    partial.push(".partial");
-    std::fs::write(&partial, bytes)?;
-    std::fs::rename(&partial, path)
 }

@@ -66,7 +66,7 @@ impl Inspect {
             }
         }
         let total = needs.weights + needs.cache + needs.activations;
-        writeln!(out, "\non the device at a context of {capacity} ({} cache)", self.model.kv.name())?;
+        writeln!(out, "\non the device at a context of {capacity} ({} cache)", options.cache.name())?;
         writeln!(out, "  weights      {:>12}", human_bytes(needs.weights))?;
         writeln!(out, "  cache        {:>12}", human_bytes(needs.cache))?;
         writeln!(out, "  activations  {:>12}", human_bytes(needs.activations))?;

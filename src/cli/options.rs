@@ -34,9 +34,9 @@ pub struct ModelOptions {
     pub adapter: Option<String>,
     #[arg(long, value_name = "FORMAT", value_parser = weight_format, help = weights_help())]
     pub weights: Option<WeightFormat>,
-    /// How keys and values are held: f32, f16, q8_0 or q4_0
-    #[arg(long, value_name = "FORMAT", default_value = "f16", value_parser = cache_format)]
-    pub kv: CacheFormat,
+    /// How keys and values are held: f32, f16, q8_0 or q4_0 [default: f16]
+    #[arg(long, value_name = "FORMAT", value_parser = cache_format)]
+    pub kv: Option<CacheFormat>,
     /// Most tokens of prompt and answer together [default: the model's context, at most 4096]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1 << 24))]
     pub ctx: Option<u32>,
@@ -79,9 +79,9 @@ impl SamplingArguments {
 
 impl ModelOptions {
     /// Loads the model, with a progress bar on stderr where someone can see it.
-    pub fn engine(&self, text: TextNeed) -> anyhow::Result<Arc<Engine>> {
+    fn engine(&self, text: TextNeed, session: SessionOptions) -> anyhow::Result<Arc<Engine>> {
         let file = self.file()?;
-        let options = EngineOptions { text, ..self.engine_options() };
+        let options = EngineOptions { text, session: Some(session), ..self.engine_options() };
         let bar = ProgressBar::new(0).with_style(ProgressStyle::with_template(
             "loading {bar:30} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec}",
         )?);
@@ -96,20 +96,22 @@ impl ModelOptions {
 
     /// Loads the model and opens a session on it.
     pub fn session(&self, text: TextNeed, all_logits: bool) -> anyhow::Result<Session> {
-        let engine = self.engine(text)?;
+        let options = self.session_options(all_logits);
+        let engine = self.engine(text, options.clone())?;
         let trained = engine.config.context;
         if let Some(wanted) = self.ctx.filter(|&n| n as usize > trained) {
             eprintln!(
                 "warning: the model was trained for {trained} tokens; beyond them (--ctx {wanted}) text may suffer"
             );
         }
-        Ok(pollster::block_on(Session::new(engine, &self.session_options(all_logits)))?)
+        Ok(pollster::block_on(Session::new(engine, &options))?)
     }
 
     /// The session that the options ask for.
     pub fn session_options(&self, all_logits: bool) -> SessionOptions {
         let context = self.ctx.map(|n| n as usize);
-        SessionOptions { context, cache: self.kv, all_logits, ..SessionOptions::default() }
+        let defaults = SessionOptions::default();
+        SessionOptions { context, cache: self.kv.unwrap_or(defaults.cache), all_logits, ..defaults }
     }
 
     /// Reads the model's description only.
@@ -130,7 +132,7 @@ impl ModelOptions {
             weights_memory: None,
             adapter: None,
             weights: None,
-            kv: CacheFormat::F16,
+            kv: None,
             ctx: None,
         }
     }
@@ -150,6 +152,7 @@ impl ModelOptions {
             text: TextNeed::Nothing,
             experts_per_layer: self.experts.map(|n| n as usize),
             max_weights_bytes: self.weights_memory,
+            session: None,
         }
     }
 }

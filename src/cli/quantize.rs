@@ -110,7 +110,7 @@ impl Quantize {
     fn perplexity(&self, model: &Path, weights: Option<WeightFormat>, text: &str) -> anyhow::Result<(f64, usize)> {
         let adapter = self.adapter.clone();
         // An exact cache, so that what differs is the weights.
-        let options = ModelOptions { adapter, weights, kv: CacheFormat::F32, ..ModelOptions::of(model) };
+        let options = ModelOptions { adapter, weights, kv: Some(CacheFormat::F32), ..ModelOptions::of(model) };
         let losses = perplexity::losses(&mut options.session(TextNeed::Tokenizer, true)?, text)?;
         Ok((perplexity::of(&losses), losses.len()))
     }

@@ -102,11 +102,12 @@ impl Run {
     }
 }
 
-/// `prompt 30 tokens, 152.0/s; answer 48 tokens, 31.5/s`
+/// `prompt 30 tokens, 152.0/s; answer 48 tokens, 31.5/s`, and after `prompt 30` how many were not processed again.
 pub fn speeds(stats: &Stats) -> String {
     let per_s = |rate: Option<f64>| rate.map_or("-".into(), |rate| format!("{rate:.1}/s"));
+    let reused = if stats.n_reused > 0 { format!(" (and {} reused)", stats.n_reused) } else { String::new() };
     format!(
-        "prompt {} tokens, {}; answer {} tokens, {}",
+        "prompt {} tokens{reused}, {}; answer {} tokens, {}",
         stats.n_prompt,
         per_s(rate(stats.n_prompt, stats.prompt_s)),
         stats.n_answer,

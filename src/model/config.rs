@@ -293,6 +293,12 @@ impl Config {
         Ok(())
     }
 
+    /// The model in a few words, for messages.
+    pub fn summary(&self) -> String {
+        let Self { n_layers, n_embd, n_vocab, .. } = self;
+        format!("{} with {n_layers} layers of {n_embd} and a vocabulary of {n_vocab}", self.architecture.name())
+    }
+
     /// Numbers in the queries of one token.
     pub fn q_dim(&self) -> usize {
         self.n_heads * self.head_dim

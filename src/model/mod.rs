@@ -9,7 +9,7 @@ pub mod transformer;
 pub mod weights;
 
 pub use config::{Architecture, Biases, Config, Experts, LongRope, NormKind, Rope, Routing};
-pub use transformer::{Phase, RecordOptions, cache_rows, record};
+pub use transformer::{Phase, RecordOptions, cache_buffers, cache_rows, record};
 pub use weights::Weights;
 
 use crate::{

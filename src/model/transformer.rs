@@ -48,6 +48,33 @@ pub fn cache_rows(config: &Config, options: &RecordOptions) -> usize {
     options.capacity.min(needed)
 }
 
+/// Every buffer of the cache in order, layer by layer and part by part, keys before values, with what a row holds.
+pub fn cache_buffers(config: &Config, options: &RecordOptions) -> Vec<(String, CacheLayout)> {
+    let parts = (0..config.n_layers).flat_map(|layer_index| cache_parts(config, options, layer_index));
+    parts.flat_map(|part| part.names.map(|name| (name, part.layout))).collect()
+}
+
+/// The cache of some heads of one layer.
+struct CachePart {
+    first: usize,
+    layout: CacheLayout,
+    /// Of the keys' buffer and of the values'.
+    names: [String; 2],
+}
+
+fn cache_parts(config: &Config, options: &RecordOptions, layer_index: usize) -> Vec<CachePart> {
+    let Config { n_kv_heads, head_dim, .. } = *config;
+    let part = |first| CachePart {
+        first,
+        layout: CacheLayout { format: options.cache, n_heads: options.part_kv_heads.min(n_kv_heads - first), head_dim },
+        names: ["k", "v"].map(|name| label_of(&format!("{name}_cache{layer_index}"), first)),
+    };
+    (0..n_kv_heads).step_by(options.part_kv_heads).map(part).collect()
+}
+
+/// First head, heads, and the buffers of keys and values of a part of the cache.
+type CacheSlots = (usize, usize, [Slot; 2]);
+
 /// Records the dispatches of `phase`. Pure: equal arguments give equal plans.
 pub fn record(config: &Config, weights: &Weights<WeightSlot>, options: &RecordOptions, phase: Phase) -> Plan {
     let mut recorder = Recorder::new(config, options, phase);
@@ -328,44 +355,41 @@ impl<'a> Recorder<'a> {
     }
 
     /// Rotated queries, and this layer's cache with the batch's keys and values appended.
-    fn rope(&mut self, layer_index: usize, qkv: Slot) -> (Slot, Vec<CachePart>) {
+    fn rope(&mut self, layer_index: usize, qkv: Slot) -> (Slot, Vec<CacheSlots>) {
         let Config { n_heads, n_kv_heads, head_dim, .. } = *self.config;
-        let (rope, RecordOptions { capacity, cache, part_kv_heads, .. }) = (&self.config.rope, *self.options);
+        let (rope, capacity) = (&self.config.rope, self.options.capacity);
         let (rows, qkv_dim) = (cache_rows(self.config, self.options), self.config.q_dim() + 2 * self.config.kv_dim());
         let angles = self.plan.buffer("angles", (rope.n_angle_rows(capacity) * rope.dim * 4) as u64, Content::Angles);
         let q = self.activation("q", self.config.q_dim());
         let q_scale = (1.0 / (head_dim as f64).sqrt()) as f32;
-        let mut parts = Vec::new();
-        for first in (0..n_kv_heads).step_by(part_kv_heads) {
-            let part = part_kv_heads.min(n_kv_heads - first);
-            let layout = CacheLayout { format: cache, n_heads: part, head_dim };
-            let mut buffer = |name: &str| {
-                let name = label_of(&format!("{name}_cache{layer_index}"), first);
-                self.plan.buffer(&name, rows as u64 * layout.row_bytes(), Content::Cache)
-            };
-            let (k_cache, v_cache) = (buffer("k"), buffer("v"));
+        let parts = cache_parts(self.config, self.options, layer_index);
+        let mut caches = Vec::new();
+        for CachePart { first, layout, names } in parts {
+            let bytes = rows as u64 * layout.row_bytes();
+            let [k_cache, v_cache] = names.map(|name| self.plan.buffer(&name, bytes, Content::Cache));
             let interleaved = rope.interleaved as usize;
+            let part = layout.n_heads;
             let params = [n_heads, n_kv_heads, head_dim, rope.dim, interleaved, rows, first, part, qkv_dim];
             let params = params.iter().map(|&p| p as u32).chain([q_scale.to_bits()]).collect();
             let grid = [Fixed(rope_workgroups(layout, n_heads / n_kv_heads) as u32), PerTokens(1)];
             let (label, step) = (label_of("rope", first), self.step);
             self.push(&label, &ROPE, params, &[step, qkv, angles], &[q, k_cache, v_cache], grid);
-            parts.push(CachePart { first, n_heads: part, k_cache, v_cache });
+            caches.push((first, part, [k_cache, v_cache]));
         }
-        (q, parts)
+        (q, caches)
     }
 
-    fn attention(&mut self, q: Slot, caches: &[CachePart]) -> Slot {
+    fn attention(&mut self, q: Slot, caches: &[CacheSlots]) -> Slot {
         let Config { n_heads, n_kv_heads, head_dim, sliding_window, .. } = *self.config;
         let (rows, stride) = (cache_rows(self.config, self.options), padded(self.config.q_dim()));
         let out = self.activation("attended", stride);
         let window = sliding_window.unwrap_or(0);
-        for part in caches {
-            let params = [n_heads, n_kv_heads, head_dim, rows, window, part.first, part.n_heads, stride];
+        for &(first, part, [k_cache, v_cache]) in caches {
+            let params = [n_heads, n_kv_heads, head_dim, rows, window, first, part, stride];
             let params = params.iter().map(|&p| p as u32).collect();
-            let grid = [Fixed((part.n_heads * (n_heads / n_kv_heads)) as u32), PerTokens(1)];
-            let (label, step) = (label_of("attention", part.first), self.step);
-            self.push(&label, &ATTENTION, params, &[step, q, part.k_cache, part.v_cache], &[out], grid);
+            let grid = [Fixed((part * (n_heads / n_kv_heads)) as u32), PerTokens(1)];
+            let (label, step) = (label_of("attention", first), self.step);
+            self.push(&label, &ATTENTION, params, &[step, q, k_cache, v_cache], &[out], grid);
         }
         out
     }
@@ -425,14 +449,6 @@ fn part_suffix(first_expert: usize, first_row: usize) -> String {
         (expert, 0) => format!("+{expert}"),
         (expert, row) => format!("+{expert}.{row}"),
     }
-}
-
-/// Keys and values of some heads of one layer.
-struct CachePart {
-    first: usize,
-    n_heads: usize,
-    k_cache: Slot,
-    v_cache: Slot,
 }
 
 fn label_of(label: &str, first_row: usize) -> String {

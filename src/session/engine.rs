@@ -1,6 +1,9 @@
 //! The engine: a model on a device, with its tokenizer and chat template.
 
-use super::needs::{default_context, plans};
+use super::{
+    SessionOptions,
+    needs::{check_fit, default_context, plans},
+};
 use crate::{
     backend::{
         Gpu, check,
@@ -15,6 +18,7 @@ use crate::{
     text::{self, ChatTemplate, Tokenizer},
 };
 use std::{collections::BTreeSet, path::Path, sync::Arc};
+use xxhash_rust::xxh3::Xxh3;
 
 /// How to load a model.
 #[derive(Debug, Clone, Default)]
@@ -32,6 +36,8 @@ pub struct EngineOptions {
     pub max_weights_bytes: Option<u64>,
     /// What must be there for the caller to go on.
     pub text: TextNeed,
+    /// The session that is to be opened: what cannot hold it is refused before a weight is loaded.
+    pub session: Option<SessionOptions>,
 }
 
 /// What a caller needs of a model's text. Without it, opening fails before weights are loaded.
@@ -56,6 +62,8 @@ pub struct Engine {
     text_problem: Option<String>,
     /// Ids after which an answer is over.
     pub end_ids: BTreeSet<u32>,
+    /// Tells models apart, for session files.
+    pub(super) fingerprint: String,
     pub(super) weights: Arc<GpuWeights>,
     pub(super) placed: Weights<WeightSlot>,
 }
@@ -107,8 +115,13 @@ impl Engine {
         options: &EngineOptions,
         mut progress: impl FnMut(u64, u64),
     ) -> Result<Self> {
+        let fingerprint = fingerprint(&file, held).await?;
         let (placement, placed) = place_held(&file, held, gpu.max_binding_bytes(), options)?;
-        let (cache, part_kv_heads) = (CacheFormat::F16, file.config.n_kv_heads);
+        if let Some(session) = &options.session {
+            check_fit(&file.config, &placement, &placed, &gpu, session)?;
+        }
+        let cache = options.session.as_ref().map_or(CacheFormat::F16, |session| session.cache);
+        let part_kv_heads = file.config.n_kv_heads;
         let small = RecordOptions { capacity: 1, max_tokens: 1, cache, part_kv_heads, tuning: gpu.tuning };
         let plans = plans(&file.config, &placed, &small, false);
         check::settle(&mut gpu, &check::needed(plans.iter().map(|(_, plan)| plan))).await?;
@@ -116,7 +129,8 @@ impl Engine {
         gpu.check_memory("the weights", total, "a smaller model or --weights q4_0 may fit")?;
         let weights = Arc::new(gpu.load(&placement, |done| progress(done, total)).await?);
         let Text { tokenizer, template, end_ids, problem } = text;
-        Ok(Self { gpu, config: file.config, tokenizer, template, text_problem: problem, end_ids, weights, placed })
+        let config = file.config;
+        Ok(Self { gpu, config, tokenizer, template, text_problem: problem, end_ids, fingerprint, weights, placed })
     }
 
     /// Bytes of weights on the device.
@@ -199,6 +213,20 @@ fn no_template(problem: Option<&str>) -> Error {
         what: problem.unwrap_or("the model has no chat template").into(),
         hint: "give the prompt as it is, with --raw",
     }
+}
+
+/// A hash of the configuration, of each tensor's description, and of a sample of its numbers.
+async fn fingerprint(file: &ModelFile, held: Option<WeightFormat>) -> Result<String> {
+    let mut hash = Xxh3::new();
+    hash.update(format!("{:?} {held:?}", file.config).as_bytes());
+    for tensor in &file.tensors {
+        hash.update(format!("{} {} {:?}", tensor.name, tensor.format.name(), tensor.shape).as_bytes());
+        let mut sample = [0; 64];
+        let sample = &mut sample[..tensor.n_bytes().min(64) as usize];
+        tensor.source.read_at(tensor.offset + (tensor.n_bytes() - sample.len() as u64) / 2, sample).await?;
+        hash.update(sample);
+    }
+    Ok(format!("{:016x}", hash.digest()))
 }
 
 struct Text {

@@ -4,10 +4,12 @@ mod engine;
 mod generate;
 mod needs;
 mod room;
+mod saved;
 
 pub use engine::{Engine, EngineOptions, TextNeed, held_format, place};
 pub use generate::{Generation, Piece, Stats, Stop};
 pub use needs::{MemoryNeeds, default_context, plans, record_options};
+pub use saved::SavedSession;
 
 use crate::{
     backend::gpu::{Program, ReadBack},
@@ -134,11 +136,15 @@ impl Session {
     pub fn truncate(&mut self, n_tokens: usize) {
         self.tokens.truncate(n_tokens);
         self.n_cached = self.n_cached.min(self.tokens.len());
-        let oldest = self.n_written.saturating_sub(cache_rows(&self.engine.config, &self.room.options));
         let seen = self.engine.config.sliding_window.map_or(0, |window| self.n_cached.saturating_sub(window - 1));
-        if oldest > seen || self.n_cached == 0 {
+        if self.oldest_position() > seen || self.n_cached == 0 {
             (self.n_cached, self.n_written) = (0, 0);
         }
+    }
+
+    /// The first position that the cache still holds.
+    fn oldest_position(&self) -> usize {
+        self.n_written.saturating_sub(cache_rows(&self.engine.config, &self.room.options))
     }
 
     /// Makes `ids` the context, whatever it was: of what they share with it, only what the cache has lost is processed

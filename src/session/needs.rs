@@ -2,6 +2,8 @@
 
 use super::SessionOptions;
 use crate::{
+    backend::Gpu,
+    error::{Error, Result},
     kernels::{CacheLayout, Tuning},
     model::{Config, Phase, RecordOptions, Weights, cache_rows, record},
     placement::Placement,
@@ -49,6 +51,47 @@ fn batch_size(config: &Config, context: usize, options: &SessionOptions) -> usiz
     options.batch.clamp(1, context.max(1)).min(if options.all_logits { fits.max(1) } else { usize::MAX })
 }
 
+/// Refuses a session that the device cannot hold beside the weights, and names the longest context that it can.
+///
+/// Errors: [`Error::TooLarge`].
+pub(super) fn check_fit(
+    config: &Config,
+    placement: &Placement,
+    placed: &Weights<WeightSlot>,
+    gpu: &Gpu,
+    options: &SessionOptions,
+) -> Result<()> {
+    let binding = gpu.max_binding_bytes();
+    let available = gpu.available_memory().unwrap_or(u64::MAX);
+    let at = |context| {
+        let options = SessionOptions { context: Some(context), ..options.clone() };
+        let plans = plans(config, placed, &record_options(config, &options, gpu.tuning, binding), options.all_logits);
+        let bound = gpu.check_sizes(&plans.iter().map(|(_, plan)| plan).collect::<Vec<_>>());
+        (MemoryNeeds::of(placement, &plans), bound)
+    };
+    let context = options.context.unwrap_or_else(|| default_context(config));
+    let (needs, bound) = at(context);
+    if needs.total() <= available && bound.is_ok() {
+        return Ok(());
+    }
+    let fits = |context| matches!(at(context), (needs, Ok(())) if needs.total() <= available);
+    let (mut longest, mut too_long) = (0, context);
+    while longest + 1 < too_long {
+        let middle = longest + (too_long - longest) / 2;
+        *if fits(middle) { &mut longest } else { &mut too_long } = middle;
+    }
+    let hint = match longest {
+        0 => "not even a short context fits: a smaller model or --weights q4_0 may".into(),
+        n => format!("--ctx {n} is the longest context that fits with this --kv"),
+    };
+    bound.map_err(|error| match error {
+        Error::TooLarge { what, needed, limit, .. } => Error::TooLarge { what, needed, limit, hint: hint.clone() },
+        other => other,
+    })?;
+    let what = format!("the model with a context of {context}");
+    Err(Error::TooLarge { what, needed: needs.total(), limit: available, hint })
+}
+
 /// Device memory that a model takes, in bytes, by what it is for.
 #[derive(Debug, Clone, Copy, serde::Serialize)]
 pub struct MemoryNeeds {
@@ -58,6 +101,11 @@ pub struct MemoryNeeds {
 }
 
 impl MemoryNeeds {
+    /// All of it.
+    pub fn total(&self) -> u64 {
+        self.weights + self.cache + self.activations
+    }
+
     /// What `placement` and the plans of a session allocate.
     pub fn of(placement: &Placement, plans: &[(Phase, Plan)]) -> Self {
         Self { weights: placement.bytes(), ..Self::of_plans(plans) }

@@ -47,7 +47,8 @@ impl Room {
         let options = RecordOptions { capacity: FIRST_POSITIONS.min(full.capacity), ..full };
         let plans = record(options);
         let angles = engine.config.rope.angles(options.capacity);
-        let memory = engine.gpu.allocate(&references(&plans), &engine.weights, &angles).await?;
+        let memory = engine.gpu.allocate(&references(&plans), &engine.weights, &angles).await;
+        let memory = memory.map_err(|error| with_sizes(error, engine, &full, all_logits))?;
         let programs = Some(Programs::bind(engine, &plans, &memory).await?);
         Ok(Self { memory, options, programs, all_logits })
     }
@@ -75,6 +76,8 @@ impl Room {
         let mut plans = self.plans(engine);
         let angles = engine.config.rope.angles(self.options.capacity);
         let enlarged = engine.gpu.enlarge(&mut self.memory, &references(&plans), &angles, keep).await;
+        let full = RecordOptions { capacity: context, ..self.options };
+        let enlarged = enlarged.map_err(|error| with_sizes(error, engine, &full, self.all_logits));
         if enlarged.is_err() {
             self.options = before;
             plans = self.plans(engine);
@@ -105,6 +108,22 @@ impl Programs {
         let (decode, prompt, last_logits) = (next(), next(), next());
         Ok(Self { decode, prompt, last_logits, all_logits: programs.next() })
     }
+}
+
+/// Tells somebody whose device is full what the whole context takes, and half of it.
+fn with_sizes(error: Error, engine: &Engine, full: &RecordOptions, all_logits: bool) -> Error {
+    let Error::OutOfMemory { doing, .. } = error else { return error };
+    let cache = |capacity| {
+        let options = RecordOptions { capacity, ..*full };
+        MemoryNeeds::of_plans(&plans(&engine.config, &engine.placed, &options, all_logits)).cache >> 20
+    };
+    let (all, half) = (full.capacity, full.capacity / 2);
+    let hint = format!(
+        "keys and values take {} MiB at the context of {all}; --ctx {half} makes it {} MiB, and --kv q8_0 about half of f16",
+        cache(all),
+        cache(half.max(1))
+    );
+    Error::OutOfMemory { doing, hint }
 }
 
 fn references(plans: &[(Phase, Plan)]) -> Vec<&Plan> {

@@ -307,6 +307,8 @@ fn a_context_larger_than_memory() {
     // A real GPU may hold it, or say itself that it cannot.
     if told.contains("the device cannot hold") {
         assert_eq!(output.status.code(), Some(1));
-        assert!(told.contains("hint: lower --ctx"), "{told}");
+        let longest = told.split("hint: --ctx ").nth(1).and_then(|rest| rest.split(' ').next());
+        let longest: u32 = longest.and_then(|n| n.parse().ok()).expect("the longest context that fits");
+        assert!((10_000..340_000).contains(&longest), "{told}");
     }
 }

@@ -14,6 +14,7 @@ mod plan;
 mod pull;
 mod quantize;
 mod sampling;
+mod saved;
 mod sentencepiece;
 mod session;
 mod shaders;

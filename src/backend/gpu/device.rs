@@ -183,8 +183,13 @@ impl Gpu {
         let memory = self.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
         let internal = self.device.push_error_scope(wgpu::ErrorFilter::Internal);
         let result = work().await;
-        let complaints = [internal.pop().await, memory.pop().await, validation.pop().await];
+        let (internal, memory, validation) = (internal.pop().await, memory.pop().await, validation.pop().await);
         self.check_fault(doing)?;
+        if memory.is_some() {
+            let hint = "a smaller model or --weights q4_0 may fit".into();
+            return Err(Error::OutOfMemory { doing: doing.into(), hint });
+        }
+        let complaints = [internal, validation];
         match complaints.into_iter().flatten().next() {
             Some(complaint) => Err(device_error(doing, complaint.to_string())),
             None => result,

@@ -151,13 +151,17 @@ impl Gpu {
         }
     }
 
-    /// Refuses `bytes` that the system cannot give. Only a software adapter can be asked: its memory is the system's,
-    /// which would rather end the program than refuse.
+    /// Bytes that can still be allocated, where that is known: a software adapter's memory is the system's, which would
+    /// rather end the program than refuse. Others do not tell; they refuse.
+    pub fn available_memory(&self) -> Option<u64> {
+        crate::platform::available_memory().filter(|_| self.report.kind == "software")
+    }
+
+    /// Refuses `bytes` that the system cannot give.
     ///
     /// Errors: [`Error::TooLarge`].
     pub fn check_memory(&self, what: &str, bytes: u64, hint: &str) -> Result<()> {
-        let available = crate::platform::available_memory().filter(|_| self.report.kind == "software");
-        match available {
+        match self.available_memory() {
             Some(limit) if bytes > limit => {
                 Err(Error::TooLarge { what: what.into(), needed: bytes, limit, hint: hint.into() })
             }

@@ -118,7 +118,12 @@ impl Gpu {
 
     /// Writes words to the buffer called `name`.
     pub fn write(&self, memory: &Memory, name: &str, words: &[u32]) {
-        self.queue.write_buffer(&memory.buffers[name], 0, bytemuck::cast_slice(words));
+        self.write_at(memory, name, 0, words);
+    }
+
+    /// Writes words to the buffer called `name`, from a byte on.
+    pub fn write_at(&self, memory: &Memory, name: &str, offset: u64, words: &[u32]) {
+        self.queue.write_buffer(&memory.buffers[name], offset, bytemuck::cast_slice(words));
     }
 
     /// Runs programs one after another on a batch of `n_tokens`; returns before they are done.
@@ -177,11 +182,25 @@ impl Gpu {
     ///
     /// Errors: [`crate::Error::Device`].
     pub async fn read(&self, memory: &Memory, name: &str, through: &ReadBack, out: &mut [u32]) -> Result<()> {
+        self.read_at(memory, name, 0, through, out).await
+    }
+
+    /// As [`Gpu::read`], from a byte on.
+    ///
+    /// Errors: [`crate::Error::Device`].
+    pub async fn read_at(
+        &self,
+        memory: &Memory,
+        name: &str,
+        offset: u64,
+        through: &ReadBack,
+        out: &mut [u32],
+    ) -> Result<()> {
         let doing = "reading results";
         let bytes = 4 * out.len() as u64;
         assert!(bytes <= through.buffer.size(), "`{name}`: {bytes} bytes through {}", through.buffer.size());
         let mut encoder = self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some(name) });
-        encoder.copy_buffer_to_buffer(&memory.buffers[name], 0, &through.buffer, 0, bytes);
+        encoder.copy_buffer_to_buffer(&memory.buffers[name], offset, &through.buffer, 0, bytes);
         self.queue.submit([encoder.finish()]);
         let slice = through.buffer.slice(..bytes);
         let (done, wait) = futures_channel::oneshot::channel();
