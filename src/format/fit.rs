@@ -86,6 +86,32 @@ pub fn symmetric_codes(x: &[f32], n: f32) -> (f16, impl Fn(f32) -> u8) {
     (scale, move |x| (code(x * inverse, -n, n - 1.0) + n) as u8)
 }
 
+/// An f16 scale for codes of -127 to 127, and the function from a weight to its code.
+///
+/// Of the scales that give the extreme a code of 95 to 127, the one that errs least. On random weights that saves a
+/// tenth of the error, on weights that have been rounded to few levels before up to half.
+pub fn eight_bit_codes(x: &[f32]) -> (f16, impl Fn(f32) -> i8) {
+    let extreme = extreme(x).abs();
+    let (mut least, mut best) = (f32::INFINITY, f16::from_f32(extreme / 127.0));
+    for top in (95..=127).rev() {
+        let held = f16::from_f32(extreme / top as f32);
+        let (scale, inverse) = (held.to_f32(), inverse(held.to_f32()));
+        let mut sums = [0f32; LANES];
+        for x in x.chunks_exact(LANES) {
+            for i in 0..LANES {
+                let error = scale * code(x[i] * inverse, -127.0, 127.0) - x[i];
+                sums[i] += error * error;
+            }
+        }
+        let error = sums.iter().sum();
+        if error < least {
+            (least, best) = (error, held);
+        }
+    }
+    let inverse = inverse(best.to_f32());
+    (best, move |x| code(x * inverse, -127.0, 127.0) as i8)
+}
+
 /// An f16 scale and minimum for codes of `0..=max`, and the function from a weight to its code.
 ///
 /// The better of two: the pair that spans the block from its least to its largest weight, and the searched one.

@@ -85,7 +85,7 @@ fn searched_scales_beat_extremes() {
     let weights = random::with_outliers(2, 256 * 32, 0.1);
     for block in weights.chunks(32) {
         let extreme = block.iter().fold(0f32, |m, &w| if w.abs() > m.abs() { w } else { m });
-        for (format, n) in [(WeightFormat::Q4_0, 8.0), (WeightFormat::Q5_0, 16.0)] {
+        for (format, n) in [(WeightFormat::Q4_0, 8.0), (WeightFormat::Q5_0, 16.0), (WeightFormat::Q8_0, 127.0)] {
             let scale = half::f16::from_f32(extreme / -n).to_f32();
             let plain: f32 = block.iter().map(|w| (w - scale * (w / scale).round().clamp(-n, n - 1.0)).powi(2)).sum();
             let got = format.decode(&format.encode(block));
@@ -122,9 +122,9 @@ fn narrow_rows_take_narrow_blocks() {
         assert_eq!(format.for_columns(512), format);
         assert!(format.for_columns(576).block_len() <= 32);
     }
-    assert_eq!([Q4_K, Q5_K, Q6_K, Q4_G128, Q4_0].map(|f| f.for_columns(576)), [Q5_0, Q5_1, Q8_0, Q4_0, Q4_0]);
+    assert_eq!([Q4_K, Q5_K, Q6_K, Q4_G128, Q4_0].map(|f| f.for_columns(576)), [Q5_1, Q5_1, Q8_0, Q4_0, Q4_0]);
     assert_eq!(Q4_G128.for_columns(1152), Q4_G128);
-    assert_eq!([Q4_K, Q8_0].map(|f| f.for_columns(33)), [Q5_0, Q8_0], "padded on the device");
+    assert_eq!([Q4_K, Q8_0].map(|f| f.for_columns(33)), [Q5_1, Q8_0], "padded on the device");
 }
 
 /// Phi-3-mini: embedding, head and 32 layers at the sizes that small devices have to hold.

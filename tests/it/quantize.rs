@@ -168,7 +168,7 @@ fn rules_choose_formats() {
         (&untied, Q4_0, &[("*_v", F16), ("*", Q8_0)], "blk.1.attn_k.weight", "q8_0"),
         (&untied, Q4_0, &[("*", Q8_0)], "output_norm.weight", "f32"),
         // Rows of 96 fill no blocks of 128 or 256.
-        (&untied, Q4_K, &[], "blk.0.attn_q.weight", "q5_0"),
+        (&untied, Q4_K, &[], "blk.0.attn_q.weight", "q5_1"),
         (&untied, Q4_G128, &[], "blk.0.attn_q.weight", "q4_0"),
     ] {
         let formats = formats(model, format, keep).expect("a plan");
