@@ -148,9 +148,18 @@ impl<'a> Vocabulary<'a> {
             // Of two tokens of one text the second can never be encoded.
             ids.entry(token.as_str()).or_insert(id as u32);
         }
-        // Conversions that forget the type of these are common enough for llama.cpp to correct them.
-        for id in END_TEXTS.iter().filter_map(|text| ids.get(text)) {
-            types[*id as usize] = TokenType::Control;
+        // Conversions that forget the type of these are common enough for llama.cpp to correct them. One that merges
+        // lead to is text: Qwen 2 has `</s>` as a piece of HTML.
+        let lines = metadata.strings("tokenizer.ggml.merges").unwrap_or_default();
+        let is_merged = |text: &str| {
+            lines.iter().filter_map(|line| line.split_once(' ')).any(|(left, right)| {
+                left.len() + right.len() == text.len() && text.starts_with(left) && text.ends_with(right)
+            })
+        };
+        for (text, id) in END_TEXTS.iter().filter_map(|text| ids.get_key_value(text)) {
+            if !is_merged(text) {
+                types[*id as usize] = TokenType::Control;
+            }
         }
         Ok(Self { tokens, types, ids })
     }
@@ -265,7 +274,8 @@ impl<'a> Vocabulary<'a> {
             return Err(Error::config("tokenizer.ggml.add_bos_token is true, but there is no bos_token_id"));
         }
         let mut ends = Ends { bos, eos, add_bos: says.unwrap_or(add_bos), ..Ends::default() };
-        ends.add_by_text(|text| self.ids.get(text).copied());
+        let is_control = |id: &u32| self.types[*id as usize] == TokenType::Control;
+        ends.add_by_text(|text| self.ids.get(text).copied().filter(is_control));
         for key in ["eos_token_id", "eot_token_id", "eom_token_id"] {
             ends.end_of_generation.extend(self.id(metadata, key)?);
         }

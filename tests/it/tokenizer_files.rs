@@ -112,6 +112,14 @@ fn damaged_gguf() {
     let untyped = Tokenizer::from_gguf(&untyped).unwrap().unwrap();
     assert_eq!(untyped.encode("ab<|eot_id|>", Specials::Recognised).unwrap(), [2, 3]);
     assert!(untyped.end_of_generation_ids().contains(&3));
+    // A normal token that merges lead to is meant as one: Qwen 2 has a `</s>` of HTML.
+    let html = byte_level_metadata(&[
+        ("tokenizer.ggml.tokens", strings(&["<", "/s>", "</s>", "<|eot_id|>"])),
+        ("tokenizer.ggml.merges", strings(&["< /s>"])),
+    ]);
+    let html = Tokenizer::from_gguf(&html).unwrap().unwrap();
+    assert_eq!(html.decode(&[2, 3]), "</s>");
+    assert!(!html.end_of_generation_ids().contains(&2) && html.end_of_generation_ids().contains(&3));
 
     let text = |text: &str| Value::String(text.into());
     let cases: Vec<(&str, Value, &str)> = vec![
