@@ -7,10 +7,10 @@ use super::{
 use crate::{
     Error, SamplingOptions, Session, TextNeed,
     platform::PartialFile,
-    session::{SavedSession, Stats, Stop},
+    session::{SavedSession, Stats, Stop, is_saved_session},
     text::Message,
 };
-use anyhow::Context;
+use anyhow::{Context, bail};
 use clap::Args;
 use rustyline::{DefaultEditor, error::ReadlineError};
 use serde_json::json;
@@ -97,6 +97,12 @@ impl Chat {
 
     /// Loads the model, and takes up the conversation of `--session`.
     fn open(&mut self) -> anyhow::Result<Conversation> {
+        if let Some(folder) = self.session.as_deref().and_then(Path::parent)
+            && !folder.as_os_str().is_empty()
+            && !folder.is_dir()
+        {
+            bail!("--session: there is no folder {} to save to", folder.display());
+        }
         let saved = match self.session.as_deref().filter(|path| path.exists()) {
             Some(path) => Some(pollster::block_on(SavedSession::open(path))?),
             None => None,
@@ -175,14 +181,21 @@ impl Conversation {
         Ok(text)
     }
 
+    /// Saves to a file that is new or holds a saved session already: a slip of the fingers must not cost a model.
     fn save(&self, path: &Path) -> anyhow::Result<()> {
+        if path.exists() && !is_saved_session(path).unwrap_or(false) {
+            bail!("{} is there and no saved session: choose another name", path.display());
+        }
         Ok(pollster::block_on(self.session.save(path, &json!({ "messages": messages_json(&self.messages) })))?)
     }
 
     fn export(&self, path: &Path) -> anyhow::Result<()> {
+        if path.exists() {
+            bail!("{} is there already: choose another name", path.display());
+        }
         let mut file = PartialFile::create(path)?;
         writeln!(file, "{:#}", messages_json(&self.messages))?;
-        Ok(file.finish(true)?)
+        Ok(file.finish(false)?)
     }
 }
 

@@ -3,7 +3,7 @@
 use super::{human_bytes, options::ModelOptions};
 use crate::{
     format::Value,
-    kernels::Tuning,
+    kernels::{CacheLayout, Tuning},
     model::{Config, ModelFile, TextSource},
     session::{MemoryNeeds, place, plans, record_options},
 };
@@ -39,16 +39,21 @@ impl Inspect {
         let capacity = options.capacity;
         let plans = plans(config, &placed, &options, false);
         let needs = MemoryNeeds::of(&placement, &plans);
+        let layout = CacheLayout { format: options.cache, n_heads: config.n_kv_heads, head_dim: config.head_dim };
+        let per_token = 2 * config.n_layers as u64 * layout.row_bytes();
         let mut out = std::io::BufWriter::new(std::io::stdout().lock());
         if self.json {
-            let memory = json!({ "context": capacity, "bytes": needs, "host_bytes": placement.host_bytes() });
+            let memory = json!({ "context": capacity, "bytes": needs, "host_bytes": placement.host_bytes(),
+                "cache_bytes_per_token": per_token });
             let object = json!({ "config": describe(config), "formats": formats(&file), "memory": memory });
             writeln!(out, "{}", serde_json::to_string_pretty(&object)?)?;
             out.flush()?;
             return Ok(ExitCode::SUCCESS);
         }
         for (name, value) in describe(config) {
-            writeln!(out, "{name:<18} {value}")?;
+            // Plain words here, quotes only in JSON.
+            let plain = value.as_str().map_or_else(|| value.to_string(), str::to_string);
+            writeln!(out, "{name:<18} {}", if value.is_null() { "none" } else { &plain })?;
         }
         for (format, (n_tensors, bytes)) in formats(&file) {
             writeln!(out, "{:<18} {n_tensors} tensors, {}", format!("stored as {format}"), human_bytes(bytes))?;
@@ -69,6 +74,7 @@ impl Inspect {
         writeln!(out, "\non the device at a context of {capacity} ({} cache)", options.cache.name())?;
         writeln!(out, "  weights      {:>12}", human_bytes(needs.weights))?;
         writeln!(out, "  cache        {:>12}", human_bytes(needs.cache))?;
+        writeln!(out, "  per token    {:>12}", human_bytes(per_token))?;
         writeln!(out, "  activations  {:>12}", human_bytes(needs.activations))?;
         writeln!(out, "  together     {:>12}", human_bytes(total))?;
         if let Some(pool) = placement.pools.first() {

@@ -15,7 +15,7 @@ mod synth;
 
 use crate::error::Error;
 use clap::{Parser, Subcommand};
-use std::process::ExitCode;
+use std::{io::IsTerminal, process::ExitCode};
 
 #[derive(Debug, Parser)]
 #[command(name = "pocketlm", version, about = "Runs language models on any GPU", long_about = None, after_help = EXAMPLES)]
@@ -72,7 +72,8 @@ pub fn main() -> ExitCode {
     let level = ["warn", "info", "debug", "trace"][arguments.verbose.min(3) as usize];
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(format!("pocketlm={level},wgpu=error,naga=error")));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).without_time().init();
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).without_time();
+    log.with_ansi(std::io::stderr().is_terminal()).with_target(false).init();
     let result = match arguments.command {
         Command::Run(command) => command.execute(),
         Command::Chat(command) => command.execute(),

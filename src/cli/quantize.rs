@@ -9,7 +9,7 @@ use super::{
 use crate::{
     CacheFormat, Error, TextNeed, WeightFormat,
     convert::{Conversion, ConvertOptions, Deviation, Keep, Output},
-    model::ModelFile,
+    model::{ModelFile, TextSource},
 };
 use anyhow::Context;
 use clap::Args;
@@ -79,6 +79,9 @@ impl Quantize {
         let options = ConvertOptions { format: self.format, keep: self.keep.clone() };
         let conversion = pollster::block_on(Conversion::plan(&file, &options))?;
         warn(&conversion, self.format);
+        if matches!(&file.text, TextSource::Folder(folder) if folder.tokenizer.is_none()) {
+            eprintln!("warning: the folder has no tokenizer.json: the file will answer ids, not text");
+        }
         let exact = exact_format(&conversion);
         let before = text.as_ref().map(|text| self.perplexity(&self.input, exact, text)).transpose()?;
         let Some(deviations) = write(&conversion, &self.output, self.force, "quantizing")? else {

@@ -9,7 +9,7 @@ mod saved;
 pub use engine::{Engine, EngineOptions, TextNeed, held_format, place};
 pub use generate::{Generation, Piece, Stats, Stop};
 pub use needs::{MemoryNeeds, default_context, plans, record_options};
-pub use saved::SavedSession;
+pub use saved::{SavedSession, is_saved_session};
 
 use crate::{
     backend::gpu::{Program, ReadBack},

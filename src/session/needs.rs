@@ -69,19 +69,26 @@ pub(super) fn check_fit(
         let bound = gpu.check_sizes(&plans.iter().map(|(_, plan)| plan).collect::<Vec<_>>());
         (MemoryNeeds::of(placement, &plans), bound)
     };
+    // Where the adapter tells how much there is, it is the system's memory, and experts that wait take of it too.
+    let waiting = placement.host_bytes();
     let context = options.context.unwrap_or_else(|| default_context(config));
     let (needs, bound) = at(context);
-    if needs.total() <= available && bound.is_ok() {
+    if needs.total().saturating_add(waiting) <= available && bound.is_ok() {
         return Ok(());
     }
-    let fits = |context| matches!(at(context), (needs, Ok(())) if needs.total() <= available);
+    let fits = |context| matches!(at(context), (needs, Ok(())) if needs.total().saturating_add(waiting) <= available);
     let (mut longest, mut too_long) = (0, context);
     while longest + 1 < too_long {
         let middle = longest + (too_long - longest) / 2;
         *if fits(middle) { &mut longest } else { &mut too_long } = middle;
     }
     let hint = match longest {
-        0 => "not even a short context fits: a smaller model or --weights q4_0 may".into(),
+        0 if config.experts.is_some() => {
+            "not even a short context fits: a smaller --weights format may, or a device of \
+            its own memory with --weights-memory SIZE, which keeps some of the experts there"
+                .into()
+        }
+        0 => "not even a short context fits: a smaller model or a smaller --weights format may".into(),
         n => format!("--ctx {n} is the longest context that fits with this --kv"),
     };
     bound.map_err(|error| match error {
@@ -89,7 +96,7 @@ pub(super) fn check_fit(
         other => other,
     })?;
     let what = format!("the model with a context of {context}");
-    Err(Error::TooLarge { what, needed: needs.total(), limit: available, hint })
+    Err(Error::TooLarge { what, needed: needs.total() + waiting, limit: available, hint })
 }
 
 /// Device memory that a model takes, in bytes, by what it is for.

@@ -17,6 +17,15 @@ use std::{io::Write, ops::Range, path::Path};
 use xxhash_rust::xxh3::Xxh3;
 
 const MAGIC: [u8; 8] = *b"pktlmse1";
+
+/// Whether a file begins as a saved session does.
+///
+/// Errors: those of the operating system, also for a file shorter than that.
+pub fn is_saved_session(path: &Path) -> std::io::Result<bool> {
+    let mut head = MAGIC;
+    std::io::Read::read_exact(&mut std::fs::File::open(path)?, &mut head)?;
+    Ok(head == MAGIC)
+}
 /// Most bytes of the header: of the messages, nearly all of them.
 const MAX_HEADER_BYTES: u64 = 64 << 20;
 /// Bytes of the cache that are in host memory at once.
