@@ -3,6 +3,7 @@
 @group(1) @binding(0) var<storage, read> weight_quants: array<vec4<u32>>; // (tile, block, 32 slots)
 @group(1) @binding(1) var<storage, read> weight_scales: array<vec2<u32>>; // (tile, block, 8 lanes), four f16 each
 
+const WEIGHT_ZERO = 8.0; // of the codes, see lib/codes_4.wgsl
 const WEIGHT_HAS_MIN = false;
 struct WeightBlock { row0: vec4<u32>, row1: vec4<u32>, row2: vec4<u32>, row3: vec4<u32>, scales: vec2<u32> }
 
@@ -10,17 +11,6 @@ fn weight_load(block: u32, lane: u32) -> WeightBlock {
     let slot = block * 32u + lane;
     return WeightBlock(weight_quants[slot], weight_quants[slot + 8u], weight_quants[slot + 16u],
         weight_quants[slot + 24u], weight_scales[block * 8u + lane]);
-}
-
-// Codes of four columns: byte j of a row holds column j below and column j + 16 above.
-fn weight_codes(row: vec4<u32>, quad: u32) -> vec4<f32> {
-    return vec4<f32>(unpack4xU8((row[quad & 3u] >> ((quad >> 2u) * 4u)) & 0x0f0f0f0fu)) - 8.0;
-}
-
-// Unscaled weights of columns 4 * quad .. 4 * quad + 3, one matrix column per row of the lane.
-fn weight_quad(w: WeightBlock, quad: u32) -> mat4x4<f32> {
-    return mat4x4<f32>(weight_codes(w.row0, quad), weight_codes(w.row1, quad), weight_codes(w.row2, quad),
-        weight_codes(w.row3, quad));
 }
 
 fn weight_scale(w: WeightBlock) -> vec4<f32> {

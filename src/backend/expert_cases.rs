@@ -3,7 +3,7 @@
 use super::check::{Builder, Case, whole_blocks};
 use crate::{
     format::pack::n_blocks,
-    kernels::{GROUP_WORDS, Kernel, NOBODY, Variant},
+    kernels::{GROUP_WORDS, Kernel, NOBODY, Variant, groups_of},
     plan::Extent::*,
 };
 
@@ -136,14 +136,7 @@ impl Builder {
         let n_all = first + n + 1;
         let ids = self.ids(n_all, n_used, n_tokens);
         let n_groups = (n_tokens * n_used).div_ceil(4) + n_all;
-        let mut groups: Vec<u32> = Vec::new();
-        for expert in 0..n_all as u32 {
-            let of_expert: Vec<u32> = (0..).zip(&ids).filter(|(_, id)| **id == expert).map(|(a, _)| a).collect();
-            for four in of_expert.chunks(4) {
-                groups.push(expert);
-                groups.extend((0..4).map(|i| four.get(i).copied().unwrap_or(NOBODY)));
-            }
-        }
+        let mut groups = groups_of(&ids, n_all);
         groups.resize(n_groups * GROUP_WORDS, NOBODY);
         let groups = self.buffer("groups", groups);
         let x = self.random("x", n_tokens * n_blocks(columns) * 32, 1.0);

@@ -37,6 +37,22 @@ enum Format {
     Json,
 }
 
+/// What is measured.
+#[derive(Debug, Clone, Copy)]
+enum Test {
+    Prompt,
+    Decode,
+}
+
+impl Test {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Prompt => "prompt",
+            Self::Decode => "decode",
+        }
+    }
+}
+
 /// One measurement: tokens per second of every round.
 #[derive(Debug, serde::Serialize)]
 struct Row {
@@ -84,20 +100,17 @@ impl Bench {
         let bar = ProgressBar::new(n_rows as u64 * (self.rounds as u64 + 1));
         let mut rows = Vec::new();
         for &depth in &self.depth {
-            if self.prompt > 0 {
-                let mut row = Row { test: format!("prompt {}", self.prompt), depth, tokens_per_s: Vec::new() };
-                for round in 0..=self.rounds {
-                    let seconds = prompt_s(session, depth, self.prompt).await?;
-                    row.tokens_per_s.extend((round > 0).then_some(self.prompt as f64 / seconds));
-                    bar.inc(1);
+            for (test, n) in [(Test::Prompt, self.prompt), (Test::Decode, self.n)] {
+                if n == 0 {
+                    continue;
                 }
-                rows.push(row);
-            }
-            if self.n > 0 {
-                let mut row = Row { test: format!("decode {}", self.n), depth, tokens_per_s: Vec::new() };
+                let mut row = Row { test: format!("{} {n}", test.name()), depth, tokens_per_s: Vec::new() };
                 for round in 0..=self.rounds {
-                    let seconds = decode_s(session, depth, self.n).await?;
-                    row.tokens_per_s.extend((round > 0).then_some(self.n as f64 / seconds));
+                    let seconds = match test {
+                        Test::Prompt => prompt_s(session, depth, n).await?,
+                        Test::Decode => decode_s(session, depth, n).await?,
+                    };
+                    row.tokens_per_s.extend((round > 0).then_some(n as f64 / seconds));
                     bar.inc(1);
                 }
                 rows.push(row);

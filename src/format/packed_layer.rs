@@ -81,6 +81,11 @@ impl PackedLayer {
         self.columns / self.format.block_len() * self.format.block_bytes()
     }
 
+    /// Where the codes are as they are stored, and how many bytes of them.
+    pub(super) fn words(&self) -> (&Place, u64) {
+        (&self.qweight, (self.rows * self.columns / 2) as u64)
+    }
+
     /// Whether every zero is 8, as in symmetric quantisation; the file's word for it is not needed.
     pub(super) async fn is_symmetric(&self) -> Result<bool> {
         let total = 4 * (self.n_groups() * self.rows / 8) as u64;

@@ -52,6 +52,23 @@ impl ByteSource {
         matches!(self.bytes, Bytes::Random { .. })
     }
 
+    /// Fills `out` from the middle of `n_bytes` at `offset`, to tell this source from others. A packed layer gives
+    /// words as they are stored: putting its rows together for a few bytes would take reads all over the layer, and
+    /// memory for the rows around them.
+    ///
+    /// Errors: as [`ByteSource::read_at`].
+    pub async fn sample(&self, offset: u64, n_bytes: u64, out: &mut [u8]) -> Result<()> {
+        let middle = |n_bytes: u64| n_bytes.saturating_sub(out.len() as u64) / 2;
+        match &self.bytes {
+            Bytes::Layer(layer) => {
+                let (words, n_bytes) = layer.words();
+                let n = (n_bytes as usize).min(out.len());
+                Box::pin(words.source.read_at(words.offset + middle(n_bytes), &mut out[..n])).await
+            }
+            _ => self.read_at(offset + middle(n_bytes), out).await,
+        }
+    }
+
     /// The file's name for messages.
     pub fn name(&self) -> &str {
         &self.name

@@ -27,7 +27,7 @@ pub use argmax::{ARGMAX, NOT_A_NUMBER};
 pub use attention::ATTENTION;
 pub use cache::{CacheFormat, CacheLayout};
 pub use embed::EMBED;
-pub use expert_groups::{EXPERT_GROUPS, GROUP_WORDS, NOBODY};
+pub use expert_groups::{EXPERT_GROUPS, GROUP_WORDS, NOBODY, groups_of};
 pub use expert_matmul::EXPERT_MATMUL;
 pub use expert_matvec::EXPERT_MATVEC;
 pub use expert_sum::EXPERT_SUM;

@@ -111,6 +111,14 @@ impl Kernel {
         if self.needs.weights {
             let format = variant.format.expect("a kernel with weights needs their format");
             fragment(format!("weight_{}", format.name()));
+            match format {
+                WeightFormat::Q4_0 | WeightFormat::Q4_1 | WeightFormat::Q4_K | WeightFormat::Q4_G128 => {
+                    fragment("codes_4".into());
+                }
+                WeightFormat::Q5_0 | WeightFormat::Q5_1 | WeightFormat::Q5_K => fragment("codes_5".into()),
+                // The others' fragments are the only ones with codes of their width.
+                _ => {}
+            }
             if matches!(format, WeightFormat::Q4_K | WeightFormat::Q5_K) {
                 fragment("k_scales".into());
             }
@@ -200,6 +208,8 @@ fn fragment(name: &str) -> &'static str {
         "weight_q6_k" => include_str!("../../shaders/lib/weight_q6_k.wgsl"),
         "weight_q4_g128" => include_str!("../../shaders/lib/weight_q4_g128.wgsl"),
         "k_scales" => include_str!("../../shaders/lib/k_scales.wgsl"),
+        "codes_4" => include_str!("../../shaders/lib/codes_4.wgsl"),
+        "codes_5" => include_str!("../../shaders/lib/codes_5.wgsl"),
         "half" => include_str!("../../shaders/lib/half.wgsl"),
         "x_direct" => include_str!("../../shaders/lib/x_direct.wgsl"),
         "x_broadcast" => include_str!("../../shaders/lib/x_broadcast.wgsl"),

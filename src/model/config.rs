@@ -33,6 +33,14 @@ impl Architecture {
         }
     }
 
+    /// How its blocks normalise the residual stream.
+    pub(super) fn norm(self) -> NormKind {
+        match self {
+            Self::PhiMoe => NormKind::Layer,
+            _ => NormKind::Rms,
+        }
+    }
+
     pub(super) fn unsupported(found: &str) -> Error {
         let supported = "llama, mistral, mixtral, phi3, phimoe, qwen2, qwen3".into();
         Error::Unsupported { what: format!("the architecture `{found}`"), supported }

@@ -1,7 +1,7 @@
 //! A model's configuration from a GGUF header.
 
 use super::config::{
-    Architecture, Biases, Config, Experts, LongRope, NormKind, Rope, Routing, divided, longrope_scale, rope_frequencies,
+    Architecture, Biases, Config, Experts, LongRope, Rope, Routing, divided, longrope_scale, rope_frequencies,
 };
 use crate::{
     error::{Error, Result},
@@ -24,7 +24,6 @@ impl Config {
             None if n_heads > 0 && n_embd.is_multiple_of(n_heads) => n_embd / n_heads,
             None => return Err(Error::config(format!("{n_heads} heads do not divide a hidden size of {n_embd}"))),
         };
-        let norm = if architecture == Architecture::PhiMoe { NormKind::Layer } else { NormKind::Rms };
         // Writers of models with LayerNorm use one key or the other.
         let eps = ["attention.layer_norm_rms_epsilon", "attention.layer_norm_epsilon"]
             .iter()
@@ -43,7 +42,7 @@ impl Config {
                 None => return Err(Error::MissingTensor { name: "token_embd.weight".into() }),
             },
             context,
-            norm,
+            norm: architecture.norm(),
             norm_eps: eps.ok_or_else(|| Error::config("the norm's epsilon is missing"))? as f32,
             biases: Biases {
                 attn_qkv: header.find("blk.0.attn_q.bias").or(header.find("blk.0.attn_qkv.bias")).is_some(),

@@ -1,7 +1,7 @@
 //! Hugging Face's names and configuration keys, turned into those of GGUF that the rest of the code uses.
 
 use super::config::{
-    Architecture, Biases, Config, Experts, LongRope, NormKind, Rope, Routing, divided, longrope_scale, rope_frequencies,
+    Architecture, Biases, Config, Experts, LongRope, Rope, Routing, divided, longrope_scale, rope_frequencies,
 };
 use crate::{
     error::{Error, Result},
@@ -169,7 +169,7 @@ impl Config {
             n_ff: keys.count("intermediate_size")?,
             n_vocab: keys.count("vocab_size")?,
             context,
-            norm: if architecture == Architecture::PhiMoe { NormKind::Layer } else { NormKind::Rms },
+            norm: architecture.norm(),
             norm_eps: json.get("rms_norm_eps").and_then(Value::as_f64).unwrap_or(defaults.norm_eps) as f32,
             biases: Biases {
                 // Qwen 2 has them on queries, keys and values whatever the configuration says.
@@ -193,8 +193,7 @@ fn json_has(json: &Value, key: &str) -> bool {
 
 /// `rope_parameters` of the newer layout, or `rope_theta` beside `rope_scaling` of the older one.
 fn rope(json: &Value, defaults: &Defaults, head_dim: usize, context: usize) -> Result<Rope> {
-    let scaling = ["rope_parameters", "rope_scaling"].iter().find_map(|key| json.get(*key).filter(|v| v.is_object()));
-    let inside = |key: &str| scaling.and_then(|s| s.get(key));
+    let inside = |key: &str| in_rope_scaling(json, key);
     let number = |key: &str| inside(key).or_else(|| json.get(key)).and_then(Value::as_f64);
     let base = number("rope_theta").unwrap_or(defaults.rope_base);
     let partial = match defaults.architecture {
@@ -234,10 +233,15 @@ fn rope(json: &Value, defaults: &Defaults, head_dim: usize, context: usize) -> R
     Ok(rope)
 }
 
+/// A value of the object that tells of rope, by its newer name or its older one.
+fn in_rope_scaling<'a>(json: &'a Value, key: &str) -> Option<&'a Value> {
+    let scaling = ["rope_parameters", "rope_scaling"].iter().find_map(|key| json.get(*key).filter(|v| v.is_object()));
+    scaling.and_then(|scaling| scaling.get(key))
+}
+
 /// LongRoPE: two sets of factors, and a scale that follows from how much longer the context became unless it is given.
 fn long_rope(json: &Value, frequencies: &[f64], context: usize, rope: Rope) -> Result<Rope> {
-    let scaling = ["rope_parameters", "rope_scaling"].iter().find_map(|key| json.get(*key).filter(|v| v.is_object()));
-    let inside = |key: &str| scaling.and_then(|s| s.get(key));
+    let inside = |key: &str| in_rope_scaling(json, key);
     let factors = |key: &str| -> Result<Vec<f64>> {
         let list = inside(key).and_then(Value::as_array);
         let list = list.ok_or_else(|| Error::config(format!("LongRoPE needs `{key}`, a list")))?;

@@ -3,8 +3,7 @@
 
 use super::{
     config::{
-        Architecture, Biases, Config, Experts, LongRope, NormKind, Rope, Routing, divided, longrope_scale,
-        rope_frequencies,
+        Architecture, Biases, Config, Experts, LongRope, Rope, Routing, divided, longrope_scale, rope_frequencies,
     },
     synthetic,
 };
@@ -89,7 +88,7 @@ pub fn config(name: &str) -> Result<Config> {
         n_ff: shape.n_ff,
         n_vocab: shape.n_vocab,
         context: shape.context,
-        norm: if shape.architecture == PhiMoe { NormKind::Layer } else { NormKind::Rms },
+        norm: shape.architecture.norm(),
         norm_eps: if matches!(shape.architecture, Qwen2 | Qwen3) { 1e-6 } else { 1e-5 },
         biases: Biases {
             attn_qkv: matches!(shape.architecture, Qwen2 | PhiMoe),

@@ -43,7 +43,7 @@ pub fn tiny(architecture: Architecture, format: WeightFormat, seed: u64) -> Resu
         n_ff: 160,
         n_vocab: 250,
         context: 128,
-        norm: if architecture == PhiMoe { NormKind::Layer } else { NormKind::Rms },
+        norm: architecture.norm(),
         norm_eps: 1e-5,
         biases: Biases {
             attn_qkv: matches!(architecture, PhiMoe | Qwen2),

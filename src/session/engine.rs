@@ -85,9 +85,7 @@ impl Engine {
         options: &EngineOptions,
         progress: impl FnMut(u64, u64),
     ) -> Result<Self> {
-        let held = held_format(&file, options.weights);
-        let text = Text::take(&mut file);
-        text.check(options.text)?;
+        let (held, text) = prepare(&mut file, options)?;
         let gpu = Gpu::open(options.adapter.as_deref()).await?;
         Self::load_held(file, text, gpu, held, options, progress).await
     }
@@ -101,9 +99,7 @@ impl Engine {
         options: &EngineOptions,
         progress: impl FnMut(u64, u64),
     ) -> Result<Self> {
-        let held = held_format(&file, options.weights);
-        let text = Text::take(&mut file);
-        text.check(options.text)?;
+        let (held, text) = prepare(&mut file, options)?;
         Self::load_held(file, text, gpu, held, options, progress).await
     }
 
@@ -157,6 +153,17 @@ impl Engine {
     pub fn context(&self, wanted: Option<usize>) -> usize {
         wanted.unwrap_or_else(|| default_context(&self.config))
     }
+}
+
+/// What needs no device: the format that matrices are held in, which depends on where the text comes from, and that
+/// text, taken out of the file.
+///
+/// Errors: [`Error::Text`].
+fn prepare(file: &mut ModelFile, options: &EngineOptions) -> Result<(Option<WeightFormat>, Text)> {
+    let held = held_format(file, options.weights);
+    let text = Text::take(file);
+    text.check(options.text)?;
+    Ok((held, text))
 }
 
 /// Decides what goes where: everything to the device, or only as many experts as `options` leave room for.
@@ -223,7 +230,7 @@ async fn fingerprint(file: &ModelFile, held: Option<WeightFormat>) -> Result<Str
         hash.update(format!("{} {} {:?}", tensor.name, tensor.format.name(), tensor.shape).as_bytes());
         let mut sample = [0; 64];
         let sample = &mut sample[..tensor.n_bytes().min(64) as usize];
-        tensor.source.read_at(tensor.offset + (tensor.n_bytes() - sample.len() as u64) / 2, sample).await?;
+        tensor.source.sample(tensor.offset, tensor.n_bytes(), sample).await?;
         hash.update(sample);
     }
     Ok(format!("{:016x}", hash.digest()))

@@ -20,9 +20,12 @@ use crate::{
     sample::not_a_number,
 };
 use room::Room;
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    borrow::Cow,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 /// How to open a session.
@@ -174,7 +177,11 @@ impl Session {
         }
         let again_s = self.change_angles(ids.len());
         let n_reused = self.n_cached;
-        let all = [&self.tokens[n_reused..], ids].concat();
+        // Between two tokens of an answer nothing is lost, and nothing is copied.
+        let all = match &self.tokens[n_reused..] {
+            [] => Cow::Borrowed(ids),
+            lost => Cow::Owned([lost, ids].concat()),
+        };
         self.reserve(all.len()).await?;
         self.process(&all, true).await?;
         self.tell_of_change(again_s).await?;

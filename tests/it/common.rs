@@ -48,8 +48,13 @@ pub fn session(model: &Path, weights: Option<WeightFormat>, cache: CacheFormat, 
 
 /// Logits after the last of `ids`, in a fresh context.
 pub fn logits(session: &mut Session, ids: &[u32]) -> Vec<f32> {
-    let mut out = Vec::new();
     session.truncate(0);
+    feed(session, ids)
+}
+
+/// Logits after the last of `ids`, behind what the session holds.
+pub fn feed(session: &mut Session, ids: &[u32]) -> Vec<f32> {
+    let mut out = Vec::new();
     pollster::block_on(async {
         session.feed(ids).await.expect("ids fit");
         session.logits(&mut out).await.expect("logits come back");

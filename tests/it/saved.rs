@@ -2,7 +2,7 @@
 
 use crate::{
     cli::{stderr, stdout},
-    common::{engine, logits, max_difference, path, smollm2},
+    common::{engine, feed, logits, max_difference, path, smollm2},
 };
 use pocketlm::{CacheFormat, Engine, Error, Session, SessionOptions, WeightFormat, session::SavedSession};
 use serde_json::{Value, json};
@@ -12,27 +12,6 @@ use std::{
     process::{Command, Output, Stdio},
     sync::Arc,
 };
-
-/// A folder that goes with the test.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new(name: &str) -> Self {
-        let folder = std::env::temp_dir().join(format!("pocketlm-{name}-{}", std::process::id()));
-        std::fs::create_dir_all(&folder).expect("a folder");
-        Self(folder)
-    }
-
-    fn file(&self, name: &str) -> PathBuf {
-        self.0.join(name)
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
 
 fn tiny(name: &str) -> Arc<Engine> {
     engine(&path(&format!("tests/data/golden/{name}")), Some(WeightFormat::F32))
@@ -47,15 +26,6 @@ fn prompt(n: usize) -> Vec<u32> {
     (0..n as u32).map(|i| 3 + i * i * 17 % 250).collect()
 }
 
-fn feed(session: &mut Session, ids: &[u32]) -> Vec<f32> {
-    let mut out = Vec::new();
-    pollster::block_on(async {
-        session.feed(ids).await.expect("room");
-        session.logits(&mut out).await.expect("logits");
-    });
-    out
-}
-
 fn save(session: &Session, file: &Path, note: &Value) {
     pollster::block_on(session.save(file, note)).expect("it is saved");
 }
@@ -66,8 +36,8 @@ fn restore(session: &mut Session, file: &Path) -> Result<usize, Error> {
 
 #[test]
 fn a_restored_session_goes_on() {
-    let folder = Folder::new("restored");
-    let file = folder.file("session");
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("session");
     for (name, cache, batch) in [
         ("llama2", CacheFormat::F16, 512),
         ("llama3-gqa-tied", CacheFormat::Q4_0, 512),
@@ -99,8 +69,8 @@ fn a_restored_session_goes_on() {
 /// Without its cache, as after a device's failure, a session is computed anew.
 #[test]
 fn a_lost_device_leaves_the_tokens() {
-    let folder = Folder::new("lost");
-    let file = folder.file("session");
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("session");
     let engine = tiny("llama2");
     let mut session = open(&engine, CacheFormat::F16, 200, 512);
     feed(&mut session, &prompt(40));
@@ -117,8 +87,8 @@ fn a_lost_device_leaves_the_tokens() {
 
 #[test]
 fn other_files_are_refused() {
-    let folder = Folder::new("refused");
-    let file = folder.file("session");
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("session");
     let engine = tiny("llama2");
     let mut session = open(&engine, CacheFormat::F16, 200, 512);
     feed(&mut session, &prompt(50));
@@ -133,13 +103,13 @@ fn other_files_are_refused() {
     let mut other = open(&engine, CacheFormat::F16, 49, 512);
     assert_eq!(told(restore(&mut other, &file)), "50 tokens do not fit a context of 49");
     assert!(matches!(restore(&mut other, &path("Cargo.toml")), Err(Error::SavedSession { .. })));
-    assert!(matches!(restore(&mut other, &folder.file("absent")), Err(Error::Io { .. })));
+    assert!(matches!(restore(&mut other, &folder.path().join("absent")), Err(Error::Io { .. })));
     // A failed write leaves what was there, and nothing else.
     let before = std::fs::read(&file).expect("the file");
-    let failed = pollster::block_on(session.save(&folder.file("no/such/folder"), &Value::Null));
+    let failed = pollster::block_on(session.save(&folder.path().join("no/such/folder"), &Value::Null));
     assert!(matches!(failed, Err(Error::Write { .. })), "{failed:?}");
     assert_eq!(std::fs::read(&file).expect("the file"), before);
-    assert_eq!(std::fs::read_dir(&folder.0).expect("the folder").count(), 1);
+    assert_eq!(std::fs::read_dir(folder.path()).expect("the folder").count(), 1);
 }
 
 fn engine_in(weights: WeightFormat) -> Arc<Engine> {
@@ -149,8 +119,8 @@ fn engine_in(weights: WeightFormat) -> Arc<Engine> {
 /// Cut short anywhere, or with any byte changed, a file is refused, and the session is as good as new.
 #[test]
 fn damaged_files_are_refused() {
-    let folder = Folder::new("damaged");
-    let (file, damaged) = (folder.file("session"), folder.file("damaged"));
+    let folder = tempfile::tempdir().expect("a folder");
+    let (file, damaged) = (folder.path().join("session"), folder.path().join("damaged"));
     let engine = tiny("llama2");
     let mut session = open(&engine, CacheFormat::Q8_0, 60, 512);
     let want = feed(&mut session, &prompt(20));
@@ -205,8 +175,8 @@ fn chat(arguments: &[&str], lines: &str) -> Output {
 
 #[test]
 fn a_chat_goes_on() {
-    let folder = Folder::new("chat");
-    let (file, export) = (folder.file("s"), folder.file("messages.json"));
+    let folder = tempfile::tempdir().expect("a folder");
+    let (file, export) = (folder.path().join("s"), folder.path().join("messages.json"));
     let session = ["--session", file.to_str().expect("UTF-8")];
     let first = chat(&[&session[..], &["--kv", "q8_0"]].concat(), "Say only: yes.\n");
     assert!(first.status.success(), "{}", stderr(&first));

@@ -1,6 +1,6 @@
 //! Sessions: however a context came about (grown, rolled back, reused, in parts), its logits are those of a fresh one.
 
-use crate::common::{engine, logits, max_difference, path};
+use crate::common::{engine, feed, logits, max_difference, path};
 use pocketlm::{
     CacheFormat, Engine, EngineOptions, Error, Session, SessionOptions, WeightFormat,
     backend::Gpu,
@@ -19,15 +19,6 @@ fn open(engine: &Arc<Engine>, options: SessionOptions) -> Session {
 
 fn prompt(n: usize) -> Vec<u32> {
     (0..n as u32).map(|i| 3 + i * i * 31 % 250).collect()
-}
-
-fn feed(session: &mut Session, ids: &[u32]) -> Vec<f32> {
-    let mut out = Vec::new();
-    pollster::block_on(async {
-        session.feed(ids).await.expect("room");
-        session.logits(&mut out).await.expect("logits");
-    });
-    out
 }
 
 /// A cache that grew on the way holds what one of full size holds, bit for bit.

@@ -1,0 +1,12 @@
+// Four-bit codes less the format's WEIGHT_ZERO, of a block that its `weight_load` has put into registers.
+
+// Codes of four columns: byte j of a row holds column j below and column j + 16 above.
+fn weight_codes(row: vec4<u32>, quad: u32) -> vec4<f32> {
+    return vec4<f32>(unpack4xU8((row[quad & 3u] >> ((quad >> 2u) * 4u)) & 0x0f0f0f0fu)) - WEIGHT_ZERO;
+}
+
+// Unscaled weights of columns 4 * quad .. 4 * quad + 3, one matrix column per row of the lane.
+fn weight_quad(w: WeightBlock, quad: u32) -> mat4x4<f32> {
+    return mat4x4<f32>(weight_codes(w.row0, quad), weight_codes(w.row1, quad), weight_codes(w.row2, quad),
+        weight_codes(w.row3, quad));
+}
