@@ -34,6 +34,33 @@ pub enum Content {
     Angles,
 }
 
+/// The tokens that one run processes: how many, and where the first of them is in the text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Batch {
+    pub n_tokens: usize,
+    pub position: usize,
+}
+
+/// How the keys that one token sees are shared out among workgroups. The shader computes the same number of them from
+/// the position alone, and so does the reference.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Splits {
+    /// Keys that are not worth a second workgroup.
+    pub keys: u32,
+    pub most: u32,
+    /// Of a sliding window; 0: none.
+    pub window: u32,
+}
+
+impl Splits {
+    /// Workgroups for the token at `position`.
+    pub fn at(self, position: usize) -> u32 {
+        let seen = position as u32 + 1;
+        let n_keys = if self.window > 0 { seen.min(self.window) } else { seen };
+        n_keys.div_ceil(self.keys).min(self.most)
+    }
+}
+
 /// How many workgroups: fixed, or so many that each takes `per` of the batch's tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Extent {
@@ -45,15 +72,22 @@ pub enum Extent {
         of: u32,
         plus: u32,
     },
+    /// One for each split of the keys.
+    PerSplit(Splits),
+    /// So many if the keys are split, else none: the dispatch is then left out.
+    IfSplit(u32, Splits),
 }
 
 impl Extent {
-    /// Workgroups for a batch of `n_tokens`.
-    pub fn resolve(self, n_tokens: u32) -> u32 {
+    /// Workgroups for a batch.
+    pub fn resolve(self, batch: Batch) -> u32 {
+        let n_tokens = batch.n_tokens as u32;
         match self {
             Extent::Fixed(n) => n,
             Extent::PerTokens(per) => n_tokens.div_ceil(per),
             Extent::PerAssignments { per_token, of, plus } => (n_tokens * per_token).div_ceil(of) + plus,
+            Extent::PerSplit(splits) => splits.at(batch.position),
+            Extent::IfSplit(n, splits) => n * (splits.at(batch.position) > 1) as u32,
         }
     }
 }
@@ -152,6 +186,8 @@ impl fmt::Display for Plan {
                 Extent::PerTokens(per) => format!("tokens/{per}"),
                 Extent::PerAssignments { per_token, of: 1, plus: 0 } => format!("tokens*{per_token}"),
                 Extent::PerAssignments { per_token, of, plus } => format!("tokens*{per_token}/{of}+{plus}"),
+                Extent::PerSplit(splits) => format!("keys/{}", splits.keys),
+                Extent::IfSplit(n, splits) => format!("{n} if keys > {}", splits.keys),
             });
             let format = d.variant.format.map_or("", |format| format.name());
             let (reads, writes) = (names(&d.reads), names(&d.writes));

@@ -10,7 +10,7 @@ use crate::{
     format::{ByteSource, TensorInfo, WeightFormat, pack::n_blocks},
     kernels::{ALL, CacheLayout, Kernel, Tuning, Variant, rope_workgroups},
     placement::{Matrix, Part, Placement},
-    plan::{Content, Dispatch, Extent::*, Grid, Plan, Slot, WeightSlot},
+    plan::{Batch, Content, Dispatch, Extent::*, Grid, Plan, Slot, WeightSlot},
     random,
 };
 use std::{collections::BTreeSet, sync::Arc};
@@ -111,7 +111,9 @@ async fn compare(gpu: &Gpu, case: &Case, gpu_plan: &Plan) -> Result<Vec<Outcome>
         gpu.write(&memory, &buffer.name, words);
         cpu.buffers.insert(buffer.name.clone(), words.clone());
     }
-    let mut outcomes = lockstep::compare(&case.plan, &mut cpu, gpu, &memory, &program, case.n_tokens).await?;
+    let position = case.plan.find("step").map_or(0, |step| case.contents[step.0][1] as usize);
+    let batch = Batch { n_tokens: case.n_tokens, position };
+    let mut outcomes = lockstep::compare(&case.plan, &mut cpu, gpu, &memory, &program, batch).await?;
     for outcome in &mut outcomes {
         outcome.label = format!("{} {}", case.name, outcome.label);
     }

@@ -7,7 +7,7 @@ use super::{
 use crate::{
     error::Result,
     kernels::{CacheFormat, CacheLayout},
-    plan::{Dispatch, Plan},
+    plan::{Batch, Dispatch, Plan},
 };
 use half::f16;
 
@@ -41,7 +41,7 @@ pub async fn compare(
     gpu: &Gpu,
     memory: &Memory,
     program: &Program,
-    n_tokens: usize,
+    batch: Batch,
 ) -> Result<Vec<Outcome>> {
     let largest = plan.buffers.iter().map(|buffer| buffer.bytes).max().unwrap_or(16);
     let through = gpu.read_back(largest);
@@ -51,7 +51,7 @@ pub async fn compare(
             take_over(cpu, gpu, memory, &plan.buffers[slot.0].name, &through).await?;
         }
         cpu.dispatch(plan, dispatch);
-        gpu.run_one(program, index, n_tokens);
+        gpu.run_one(program, index, batch);
         for (slot, name) in dispatch.writes.iter().zip(dispatch.kernel.writes) {
             let buffer = &plan.buffers[slot.0].name;
             let want = &cpu.buffers[buffer];

@@ -9,6 +9,7 @@ use crate::{
     format::TensorInfo,
     kernels::{ALL, reference::STEP_HEAD_WORDS},
     model::{Config, Phase, RecordOptions, Weights, record, synthetic},
+    plan::Batch,
 };
 use clap::Args;
 use serde_json::json;
@@ -131,7 +132,17 @@ async fn walk(gpu: &Gpu, config: &Config, weights: &Weights<TensorInfo>) -> Resu
         }
         gpu.write(&memory, "step", &step);
         let program = gpu.program(plan, &memory, &weights).await?;
-        outcomes.extend(lockstep::compare(plan, &mut cpu, gpu, &memory, &program, n_tokens as usize).await?);
+        outcomes.extend(
+            lockstep::compare(
+                plan,
+                &mut cpu,
+                gpu,
+                &memory,
+                &program,
+                Batch { n_tokens: n_tokens as usize, position: 0 },
+            )
+            .await?,
+        );
     }
     Ok(outcomes)
 }

@@ -16,6 +16,7 @@ use crate::{
     error::{Error, Result},
     kernels::{CacheFormat, NOT_A_NUMBER, reference::STEP_HEAD_WORDS},
     model::cache_rows,
+    plan::Batch,
     platform::now_s,
     sample::not_a_number,
 };
@@ -229,7 +230,7 @@ impl Session {
             self.upload(batch);
             let (gpu, programs) = (&self.engine.gpu, self.room.programs()?);
             let all = programs.all_logits.as_ref().expect("a session opened for all logits");
-            self.run(&[&programs.prompt, all], batch.len()).await?;
+            self.run(&[&programs.prompt, all], self.batch(batch.len())).await?;
             let logits = &mut logits[..batch.len() * n_vocab];
             gpu.read(&self.room.memory, "all_logits", &self.through, logits).await?;
             self.append(batch);
@@ -271,11 +272,11 @@ impl Session {
             self.upload(batch);
             let programs = self.room.programs()?;
             match (batch.len(), logits && index + 1 == n_batches) {
-                (1, true) => self.run(&[&programs.decode], 1).await?,
+                (1, true) => self.run(&[&programs.decode], self.batch(1)).await?,
                 (n, last) => {
-                    self.run(&[&programs.prompt], n).await?;
+                    self.run(&[&programs.prompt], self.batch(n)).await?;
                     if last {
-                        self.run(&[&programs.last_logits], 1).await?;
+                        self.run(&[&programs.last_logits], self.batch(1)).await?;
                     }
                 }
             }
@@ -284,12 +285,17 @@ impl Session {
         Ok(())
     }
 
+    /// The next `n_tokens` behind what is cached.
+    fn batch(&self, n_tokens: usize) -> Batch {
+        Batch { n_tokens, position: self.n_cached }
+    }
+
     /// Runs programs on a batch; where the device holds some experts only, the CPU fetches others between dispatches.
-    async fn run(&self, programs: &[&Program], n_tokens: usize) -> Result<()> {
+    async fn run(&self, programs: &[&Program], batch: Batch) -> Result<()> {
         let (gpu, weights) = (&self.engine.gpu, &self.engine.weights);
         match programs.iter().any(|program| program.has_stops()) {
-            true => gpu.run_fetching(programs, n_tokens, &self.room.memory, weights, &self.through).await,
-            false => gpu.run(programs, n_tokens),
+            true => gpu.run_fetching(programs, batch, &self.room.memory, weights, &self.through).await,
+            false => gpu.run(programs, batch),
         }
     }
 

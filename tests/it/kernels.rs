@@ -10,6 +10,7 @@ use pocketlm::{
     format::TensorInfo,
     kernels::{self, CacheLayout, Tuning, reference::STEP_HEAD_WORDS},
     model::{Architecture, Config, Phase, RecordOptions, Weights, record, synthetic},
+    plan::Batch,
 };
 use std::sync::Arc;
 
@@ -51,7 +52,9 @@ fn walk(config: &Config, weights: &Weights<TensorInfo>, phase: Phase, sabotage: 
         step[0] = n_tokens as u32;
         step[STEP_HEAD_WORDS..].iter_mut().zip(0..).for_each(|(word, i)| *word = (i * 41 + 5) % 250);
         gpu.write(&memory, "step", &step);
-        let outcomes = lockstep::compare(&plan, &mut cpu, &gpu, &memory, &program, n_tokens).await.expect("it runs");
+        let outcomes = lockstep::compare(&plan, &mut cpu, &gpu, &memory, &program, Batch { n_tokens, position: 0 })
+            .await
+            .expect("it runs");
         first_difference(&outcomes).map(|outcome| outcome.label.clone())
     })
 }

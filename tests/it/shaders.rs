@@ -10,6 +10,7 @@ use pocketlm::{
     backend::Gpu,
     kernels::{self, Kernel, Tuning, Variant},
     model::{Phase, RecordOptions, record, synthetic},
+    plan::Batch,
 };
 use std::sync::Arc;
 
@@ -131,7 +132,7 @@ fn plans_bind_at_webgpu_default_limits() {
                         let plan = record(&config, &placed, &options, phase);
                         let memory = gpu.allocate(&[&plan], &weights, &config.rope.angles(64)).await.expect("it fits");
                         let program = gpu.program(&plan, &memory, &weights).await.expect("it binds");
-                        gpu.run(&[&program], 32).expect("it runs");
+                        gpu.run(&[&program], Batch { n_tokens: 32, position: 0 }).expect("it runs");
                     }
                 }
             }

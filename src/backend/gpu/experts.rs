@@ -10,7 +10,7 @@ use crate::{
     error::Result,
     kernels::NOBODY,
     placement::{ExpertPart, Placement},
-    plan::WeightSlot,
+    plan::{Batch, WeightSlot},
     platform::now_s,
 };
 
@@ -166,7 +166,7 @@ impl Gpu {
     pub async fn run_fetching(
         &self,
         programs: &[&Program],
-        n_tokens: usize,
+        batch: Batch,
         memory: &Memory,
         weights: &GpuWeights,
         through: &ReadBack,
@@ -174,19 +174,19 @@ impl Gpu {
         for program in programs {
             let mut next = 0;
             for stop in &program.stops {
-                self.run_range(program, next..stop.dispatches.start, n_tokens)?;
-                let mut ids = vec![0; n_tokens * stop.n_used];
+                self.run_range(program, next..stop.dispatches.start, batch)?;
+                let mut ids = vec![0; batch.n_tokens * stop.n_used];
                 self.read(memory, &program.ids, through, &mut ids).await?;
                 // Locked until all is submitted: another session may fetch other experts right after.
                 let mut pools = weights.pools();
                 for round in pools.pools[stop.pool].residents.rounds(&ids) {
                     self.fetch(weights, &mut pools, stop.pool, &round);
                     self.write(memory, &program.ids, &round.slots);
-                    self.run_range(program, stop.dispatches.clone(), n_tokens)?;
+                    self.run_range(program, stop.dispatches.clone(), batch)?;
                 }
                 next = stop.dispatches.end;
             }
-            self.run_range(program, next..program.n_steps(), n_tokens)?;
+            self.run_range(program, next..program.n_steps(), batch)?;
         }
         Ok(())
     }

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     error::Result,
-    plan::{Dispatch, Grid, Plan, Stop},
+    plan::{Batch, Dispatch, Grid, Plan, Stop},
 };
 use std::ops::Range;
 
@@ -126,17 +126,17 @@ impl Gpu {
         self.queue.write_buffer(&memory.buffers[name], offset, bytemuck::cast_slice(words));
     }
 
-    /// Runs programs one after another on a batch of `n_tokens`; returns before they are done.
+    /// Runs programs one after another on a batch; returns before they are done.
     ///
     /// Errors: [`crate::Error::Device`] when the device has already failed.
-    pub fn run(&self, programs: &[&Program], n_tokens: usize) -> Result<()> {
+    pub fn run(&self, programs: &[&Program], batch: Batch) -> Result<()> {
         self.check_fault("running the model")?;
-        if n_tokens == 1 {
-            self.encode(programs.iter().flat_map(|program| &program.steps), n_tokens);
+        if batch.n_tokens == 1 {
+            self.encode(programs.iter().flat_map(|program| &program.steps), batch);
             return Ok(());
         }
         for steps in programs.iter().flat_map(|program| program.steps.chunks(BATCH_DISPATCHES)) {
-            self.encode(steps.iter(), n_tokens);
+            self.encode(steps.iter(), batch);
         }
         Ok(())
     }
@@ -144,34 +144,37 @@ impl Gpu {
     /// Runs some of the dispatches of `program`, as [`Gpu::run`] does.
     ///
     /// Errors: as [`Gpu::run`].
-    pub(super) fn run_range(&self, program: &Program, range: Range<usize>, n_tokens: usize) -> Result<()> {
+    pub(super) fn run_range(&self, program: &Program, range: Range<usize>, batch: Batch) -> Result<()> {
         self.check_fault("running the model")?;
-        let together = if n_tokens == 1 { range.len().max(1) } else { BATCH_DISPATCHES };
+        let together = if batch.n_tokens == 1 { range.len().max(1) } else { BATCH_DISPATCHES };
         for steps in program.steps[range].chunks(together) {
-            self.encode(steps.iter(), n_tokens);
+            self.encode(steps.iter(), batch);
         }
         Ok(())
     }
 
     /// Runs only dispatch `index` of `program`.
-    pub fn run_one(&self, program: &Program, index: usize, n_tokens: usize) {
-        self.encode(std::iter::once(&program.steps[index]), n_tokens);
+    pub fn run_one(&self, program: &Program, index: usize, batch: Batch) {
+        self.encode(std::iter::once(&program.steps[index]), batch);
     }
 
     /// One pass over `steps`, submitted.
-    fn encode<'a>(&self, steps: impl Iterator<Item = &'a Step>, n_tokens: usize) {
+    fn encode<'a>(&self, steps: impl Iterator<Item = &'a Step>, batch: Batch) {
         let descriptor = wgpu::CommandEncoderDescriptor { label: Some("step") };
         let mut encoder = self.device.create_command_encoder(&descriptor);
         {
             let descriptor = wgpu::ComputePassDescriptor { label: Some("step"), timestamp_writes: None };
             let mut pass = encoder.begin_compute_pass(&descriptor);
             for step in steps {
+                let [x, y] = step.grid.map(|extent| extent.resolve(batch));
+                if x * y == 0 {
+                    continue;
+                }
                 pass.set_pipeline(&step.pipeline);
                 pass.set_bind_group(0, &step.group, &[]);
                 if let Some(weights) = &step.weights {
                     pass.set_bind_group(1, weights, &[]);
                 }
-                let [x, y] = step.grid.map(|extent| extent.resolve(n_tokens as u32));
                 pass.dispatch_workgroups(x, y, 1);
             }
         }
