@@ -10,7 +10,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let folder = PathBuf::from(env::args().nth(1).ok_or("usage: dump_shaders FOLDER")?);
     fs::create_dir_all(&folder)?;
     // As if for an adapter with every ability that some variant asks for.
-    let tunings = Tuning::candidates(true, Some(8));
+    let tunings = Tuning::candidates(Some([8, 8]));
     let mut manifest = Vec::new();
     for kernel in ALL {
         for (index, variant) in kernel.variants(&tunings).into_iter().enumerate() {

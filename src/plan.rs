@@ -1,6 +1,6 @@
 //! A plan: the flat list of dispatches that one step runs, over named buffers. Recorded once, run per step.
 
-use crate::kernels::{Kernel, Variant};
+use crate::kernels::{Kernel, Splits, Variant};
 use std::fmt;
 
 /// An activation, cache or result buffer, by its index in [`Plan::buffers`].
@@ -39,26 +39,6 @@ pub enum Content {
 pub struct Batch {
     pub n_tokens: usize,
     pub position: usize,
-}
-
-/// How the keys that one token sees are shared out among workgroups. The shader computes the same number of them from
-/// the position alone, and so does the reference.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Splits {
-    /// Keys that are not worth a second workgroup.
-    pub keys: u32,
-    pub most: u32,
-    /// Of a sliding window; 0: none.
-    pub window: u32,
-}
-
-impl Splits {
-    /// Workgroups for the token at `position`.
-    pub fn at(self, position: usize) -> u32 {
-        let seen = position as u32 + 1;
-        let n_keys = if self.window > 0 { seen.min(self.window) } else { seen };
-        n_keys.div_ceil(self.keys).min(self.most)
-    }
 }
 
 /// How many workgroups: fixed, or so many that each takes `per` of the batch's tokens.

@@ -8,12 +8,12 @@ use super::{
 use crate::{
     error::{Error, Result},
     format::{ByteSource, TensorInfo, WeightFormat, pack::n_blocks},
-    kernels::{ALL, CacheLayout, Kernel, Tuning, Variant, rope_workgroups},
+    kernels::{CacheLayout, Kernel, Tuning, Variant, rope_workgroups},
     placement::{Matrix, Part, Placement},
     plan::{Batch, Content, Dispatch, Extent::*, Grid, Plan, Slot, WeightSlot},
     random,
 };
-use std::{collections::BTreeSet, sync::Arc};
+use std::sync::Arc;
 
 /// A quiet NaN that no kernel computes: what outputs hold before a kernel runs.
 const POISON: u32 = 0x7fc0_dead;
@@ -40,13 +40,19 @@ pub async fn check(gpu: &Gpu, kernel: &'static Kernel, variant: Variant) -> Resu
     Ok(outcomes)
 }
 
-/// A kernel by name, and the weight format it is needed for.
-pub type Needed = BTreeSet<(&'static str, Option<WeightFormat>)>;
+/// Kernels and what they are needed for: each with formats and heads as it is run, whatever the tuning.
+pub type Needed = Vec<(&'static Kernel, Variant)>;
 
 /// The kernels that `plans` run.
 pub fn needed<'a>(plans: impl IntoIterator<Item = &'a Plan>) -> Needed {
-    let dispatches = plans.into_iter().flat_map(|plan| &plan.dispatches);
-    dispatches.map(|dispatch| (dispatch.kernel.name, dispatch.variant.format)).collect()
+    let mut all = Needed::new();
+    for dispatch in plans.into_iter().flat_map(|plan| &plan.dispatches) {
+        let needed = (dispatch.kernel, Variant { tuning: Tuning::BASELINE, ..dispatch.variant });
+        if !all.contains(&needed) {
+            all.push(needed);
+        }
+    }
+    all
 }
 
 /// Tries the kernels that a model needs, built as `gpu.tuning` says, at one small shape each; where one of them errs
@@ -65,21 +71,18 @@ pub async fn settle(gpu: &mut Gpu, needed: &Needed) -> Result<()> {
 }
 
 async fn first_failure(gpu: &Gpu, needed: &Needed) -> Option<String> {
-    for kernel in ALL {
-        let held = |variant: &Variant| needed.contains(&(kernel.name, variant.format));
-        let variants: Vec<_> = kernel.variants(&[gpu.tuning]).into_iter().filter(held).collect();
-        for variant in variants {
-            let outcomes = match cases(kernel, variant).next() {
-                Some(case) => run(gpu, &case).await,
-                None => continue,
-            };
-            let told = match &outcomes {
-                Ok(outcomes) => lockstep::first_difference(outcomes).map(|bad| format!("error {:.1e}", bad.error)),
-                Err(error) => Some(error.to_string()),
-            };
-            if let Some(told) = told {
-                return Some(format!("kernel {} ({variant}) fails on this adapter: {told}", kernel.name));
-            }
+    for (kernel, variant) in needed {
+        let variant = kernel.variant(Variant { tuning: gpu.tuning, ..*variant });
+        let outcomes = match cases(kernel, variant).next() {
+            Some(case) => run(gpu, &case).await,
+            None => continue,
+        };
+        let told = match &outcomes {
+            Ok(outcomes) => lockstep::first_difference(outcomes).map(|bad| format!("error {:.1e}", bad.error)),
+            Err(error) => Some(error.to_string()),
+        };
+        if let Some(told) = told {
+            return Some(format!("kernel {} ({variant}) fails on this adapter: {told}", kernel.name));
         }
     }
     None
@@ -171,26 +174,28 @@ pub fn cases(kernel: &'static Kernel, variant: Variant) -> Box<dyn Iterator<Item
                         .map(move |v| build(format!("{v} among 300")).argmax_of(300, 5, Some((298, v)))),
                 ),
         ),
-        other => super::expert_cases::cases(kernel, variant).unwrap_or_else(|| unreachable!("no cases of `{other}`")),
+        other => super::decode_cases::cases(kernel, variant)
+            .or_else(|| super::expert_cases::cases(kernel, variant))
+            .unwrap_or_else(|| unreachable!("no cases of `{other}`")),
     }
 }
 
 /// Heads of queries and of keys and values, numbers of a head, the part of the key/value heads that a cache is for.
 #[derive(Debug, Clone, Copy)]
-struct Heads {
-    n: usize,
-    n_kv: usize,
-    dim: usize,
-    first: usize,
-    part: usize,
+pub(super) struct Heads {
+    pub n: usize,
+    pub n_kv: usize,
+    pub dim: usize,
+    pub first: usize,
+    pub part: usize,
 }
 
 /// A batch of tokens from a position on, and the rows of the cache; 0: one for each position, and some to spare.
 #[derive(Debug, Clone, Copy)]
-struct Span {
-    n_tokens: usize,
-    position: usize,
-    capacity: usize,
+pub(super) struct Span {
+    pub n_tokens: usize,
+    pub position: usize,
+    pub capacity: usize,
 }
 
 const fn heads(n: usize, n_kv: usize, dim: usize) -> Heads {
@@ -240,9 +245,9 @@ pub(super) struct Builder {
     kernel: &'static Kernel,
     pub(super) variant: Variant,
     name: String,
-    plan: Plan,
+    pub(super) plan: Plan,
     placement: Placement,
-    contents: Vec<Vec<u32>>,
+    pub(super) contents: Vec<Vec<u32>>,
     seed: u64,
 }
 
@@ -250,7 +255,7 @@ pub(super) struct Builder {
 const SPARE_ROWS: usize = 3;
 
 impl Span {
-    fn rows(self) -> usize {
+    pub fn rows(self) -> usize {
         if self.capacity > 0 { self.capacity } else { self.position + self.n_tokens + SPARE_ROWS }
     }
 }
@@ -399,7 +404,7 @@ impl Builder {
     }
 
     /// A cache with numbers in the rows that the batch's tokens see; the others hold NaN, which must not be read.
-    fn cached(&mut self, name: &str, heads: Heads, span: Span, window: usize) -> Slot {
+    pub(super) fn cached(&mut self, name: &str, heads: Heads, span: Span, window: usize) -> Slot {
         let (layout, end) = (self.layout(heads), span.position + span.n_tokens);
         let begin = if window > 0 { (span.position + 1).saturating_sub(window) } else { 0 };
         // In f32, in f16 and as scales of groups, these words are NaN.

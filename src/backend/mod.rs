@@ -2,6 +2,7 @@
 
 pub mod check;
 pub mod cpu;
+mod decode_cases;
 mod expert_cases;
 pub mod gpu;
 pub mod load;

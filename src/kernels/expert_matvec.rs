@@ -8,7 +8,7 @@ pub static EXPERT_MATVEC: Kernel = Kernel {
     params: &["n_rows", "n_blocks", "first_expert", "n_experts", "y_first", "y_stride", "n_used", "shared_x"],
     reads: &["ids", "x"],
     writes: &["y"],
-    needs: Needs { weights: true, x: true, ..Needs::NOTHING },
+    needs: Needs { weights: true, x: true, tile: true, ..Needs::NOTHING },
     reference,
     tolerance: 1e-5,
 };

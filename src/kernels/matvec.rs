@@ -8,7 +8,7 @@ pub static MATVEC: Kernel = Kernel {
     params: &["n_rows", "n_blocks", "y_first", "accumulate"],
     reads: &["x"],
     writes: &["y"],
-    needs: Needs { weights: true, x: true, ..Needs::NOTHING },
+    needs: Needs { weights: true, x: true, tile: true, ..Needs::NOTHING },
     reference,
     tolerance: 1e-5,
 };
@@ -17,7 +17,7 @@ fn reference(call: &mut Call<'_>) {
     let [n_rows, n_blocks, y_first, accumulate] = [0, 1, 2, 3].map(|i| call.count(i));
     let x = call.read(0);
     for r in 0..n_rows {
-        let sum: f64 = call.weight_row(r, n_blocks).iter().zip(x).map(|(w, &x)| w * x as f64).sum();
+        let sum = call.weight_dot(r, n_blocks, x);
         let y = &mut call.write(0)[y_first + r];
         *y = (sum + if accumulate == 1 { *y as f64 } else { 0.0 }) as f32;
     }

@@ -4,9 +4,12 @@
 
 mod add_bias;
 mod argmax;
+mod attend;
+mod attend_merge;
 mod attention;
 mod cache;
 mod embed;
+mod embed_norm;
 mod expert_groups;
 mod expert_matmul;
 mod expert_matvec;
@@ -15,6 +18,9 @@ mod head_norm;
 mod layer_norm;
 mod matmul;
 mod matvec;
+mod matvec_norm;
+mod matvec_residual;
+mod matvec_swiglu;
 pub mod reference;
 mod rms_norm;
 mod rope;
@@ -24,9 +30,12 @@ mod variant;
 
 pub use add_bias::ADD_BIAS;
 pub use argmax::{ARGMAX, NOT_A_NUMBER};
+pub use attend::{ATTEND, HeadShape, Splits};
+pub use attend_merge::ATTEND_MERGE;
 pub use attention::ATTENTION;
 pub use cache::{CacheFormat, CacheLayout};
 pub use embed::EMBED;
+pub use embed_norm::EMBED_NORM;
 pub use expert_groups::{EXPERT_GROUPS, GROUP_WORDS, NOBODY, groups_of};
 pub use expert_matmul::EXPERT_MATMUL;
 pub use expert_matvec::EXPERT_MATVEC;
@@ -35,24 +44,33 @@ pub use head_norm::HEAD_NORM;
 pub use layer_norm::LAYER_NORM;
 pub use matmul::MATMUL;
 pub use matvec::MATVEC;
+pub use matvec_norm::MATVEC_NORM;
+pub use matvec_residual::MATVEC_RESIDUAL;
+pub use matvec_swiglu::MATVEC_SWIGLU;
 pub use reference::{Call, Planes};
 pub use rms_norm::RMS_NORM;
 pub use rope::{ROPE, rope_workgroups};
 pub use route::ROUTE;
 pub use swiglu::SWIGLU;
-pub use variant::{Assembled, Tuning, Variant, XSource};
+pub use variant::{Assembled, AttentionTuning, Tuning, Variant, XSource};
 
 /// Every kernel.
-pub static ALL: [&Kernel; 16] = [
+pub static ALL: [&Kernel; 22] = [
     &EMBED,
+    &EMBED_NORM,
     &RMS_NORM,
     &LAYER_NORM,
     &MATVEC,
+    &MATVEC_NORM,
+    &MATVEC_RESIDUAL,
+    &MATVEC_SWIGLU,
     &MATMUL,
     &ADD_BIAS,
     &HEAD_NORM,
     &ROPE,
     &ATTENTION,
+    &ATTEND,
+    &ATTEND_MERGE,
     &SWIGLU,
     &ROUTE,
     &EXPERT_GROUPS,
@@ -88,6 +106,14 @@ pub struct Kernel {
 pub struct Needs {
     /// `weight_FORMAT.wgsl`: a packed matrix in group 1.
     pub weights: bool,
+    /// `tile_dots.wgsl`: products with tiles of rows.
+    pub tile: bool,
+    /// `norm_direct.wgsl` or `norm_shared.wgsl`: 1 / rms from sums of squares.
+    pub norm: bool,
+    /// `lane8.wgsl` or `lane8_shuffle.wgsl`: sums over eight lanes.
+    pub lane8: bool,
+    /// `key_lane.wgsl` or `key_lanes.wgsl`, and heads of one shape.
+    pub heads: bool,
     /// `x_direct.wgsl` or `x_broadcast.wgsl`: activations read block by block.
     pub x: bool,
     /// `reduce.wgsl` or `reduce_subgroup.wgsl`.
@@ -99,7 +125,17 @@ pub struct Needs {
 }
 
 impl Needs {
-    const NOTHING: Self = Self { weights: false, x: false, reduce: false, cache: false, cache_store: false };
+    const NOTHING: Self = Self {
+        weights: false,
+        x: false,
+        tile: false,
+        norm: false,
+        lane8: false,
+        heads: false,
+        reduce: false,
+        cache: false,
+        cache_store: false,
+    };
 }
 
 impl Kernel {

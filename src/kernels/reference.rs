@@ -68,6 +68,11 @@ impl<'a> Call<'a> {
         pack::unpack_row(format, quants, scales, n_blocks, row).into_iter().map(f64::from).collect()
     }
 
+    /// The product of row `row` of the weights, `n_blocks * 32` wide, with as many numbers of `x`.
+    pub fn weight_dot(&self, row: usize, n_blocks: usize, x: &[f32]) -> f64 {
+        self.weight_row(row, n_blocks).iter().zip(x).map(|(w, &x)| w * x as f64).sum()
+    }
+
     /// Rounds `values` to the cache's format and stores them as head `head` of row `slot` in write binding `binding`.
     pub fn write_cache(&mut self, binding: usize, layout: CacheLayout, slot: usize, head: usize, values: &[f64]) {
         let row = &mut self.writes[binding][slot * layout.row_words()..][..layout.row_words()];

@@ -1,6 +1,6 @@
 //! A kernel's variant (formats, capabilities, numbers) and the WGSL text that it is assembled from.
 
-use super::{CacheFormat, Kernel};
+use super::{CacheFormat, HeadShape, Kernel};
 use crate::{format::WeightFormat, platform};
 
 /// How a matrix kernel's lanes come by the activations, 32 at a time.
@@ -13,6 +13,21 @@ pub enum XSource {
     Broadcast,
 }
 
+/// The numbers of the kernels for one token's attention.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct AttentionTuning {
+    /// Invocations per workgroup.
+    pub width: u32,
+    /// A workgroup is one subgroup, so that it reduces without barriers.
+    pub one_subgroup: bool,
+    /// Four lanes share a key; needs subgroups.
+    pub four_lanes: bool,
+    /// Keys that are not worth a second workgroup for their head.
+    pub split_keys: u32,
+    /// Most workgroups for one head of keys.
+    pub most_splits: u32,
+}
+
 /// The numbers and capabilities that an adapter wants its kernels built with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Tuning {
@@ -20,29 +35,53 @@ pub struct Tuning {
     pub reduce_width: u32,
     /// Reduce through subgroup operations.
     pub subgroups: bool,
+    /// Eight neighbouring lanes are in one subgroup.
+    pub lane8: bool,
     /// Lane groups of a matrix-vector product that share a tile of rows by splitting its columns.
     pub k_split: u32,
     /// Tiles of rows per workgroup, in matrix-vector and matrix-matrix products.
     pub tiles: u32,
     pub x_source: XSource,
+    pub attention: AttentionTuning,
 }
 
 impl Tuning {
     /// Runs everywhere: WebGPU's default limits, no optional feature.
-    pub const BASELINE: Self =
-        Self { reduce_width: 64, subgroups: false, k_split: 8, tiles: 1, x_source: XSource::Direct };
+    pub const BASELINE: Self = Self {
+        reduce_width: 64,
+        subgroups: false,
+        lane8: false,
+        k_split: 8,
+        tiles: 1,
+        x_source: XSource::Direct,
+        attention: AttentionTuning {
+            width: 128,
+            one_subgroup: false,
+            four_lanes: false,
+            split_keys: 256,
+            most_splits: 16,
+        },
+    };
 
     /// For a CPU that plays GPU: no barrier pays, so a thread sums whole rows.
-    pub const SOFTWARE: Self =
-        Self { reduce_width: 64, subgroups: false, k_split: 1, tiles: 8, x_source: XSource::Direct };
+    pub const SOFTWARE: Self = Self {
+        k_split: 1,
+        tiles: 8,
+        attention: AttentionTuning { width: 64, ..Self::BASELINE.attention },
+        ..Self::BASELINE
+    };
 
-    /// Every tuning that an adapter with these abilities can run; the first is the baseline.
-    pub fn candidates(subgroups: bool, subgroup_size: Option<u32>) -> Vec<Self> {
+    /// Every tuning that an adapter with these abilities can run; the first is the baseline. `subgroup_size` is the
+    /// smallest and the largest, where there are subgroups of four lanes or more.
+    pub fn candidates(subgroup_size: Option<[u32; 2]>) -> Vec<Self> {
         let mut all = vec![Self::BASELINE, Self::SOFTWARE];
-        if subgroups {
-            all.push(Self { subgroups: true, k_split: 16, ..Self::BASELINE });
-            if subgroup_size == Some(8) {
-                all.push(Self { subgroups: true, x_source: XSource::Broadcast, ..Self::SOFTWARE });
+        if let Some([min, max]) = subgroup_size {
+            let attention = AttentionTuning { four_lanes: true, ..Self::BASELINE.attention };
+            all.push(Self { subgroups: true, lane8: min >= 8, k_split: 16, attention, ..Self::BASELINE });
+            if [min, max] == [8, 8] {
+                let attention = AttentionTuning { width: 8, one_subgroup: true, ..Self::SOFTWARE.attention };
+                let x_source = XSource::Broadcast;
+                all.push(Self { subgroups: true, lane8: true, x_source, attention, ..Self::SOFTWARE });
             }
         }
         all
@@ -54,6 +93,7 @@ impl Tuning {
 pub struct Variant {
     pub format: Option<WeightFormat>,
     pub cache: Option<CacheFormat>,
+    pub heads: Option<HeadShape>,
     pub tuning: Tuning,
 }
 
@@ -62,10 +102,14 @@ impl std::fmt::Display for Variant {
         let mut parts: Vec<String> = Vec::new();
         parts.extend(self.format.map(|format| format.name().to_string()));
         parts.extend(self.cache.map(|cache| format!("cache {}", cache.name())));
-        let Tuning { reduce_width, subgroups, k_split, tiles, x_source } = self.tuning;
+        parts.extend(self.heads.map(|heads| format!("heads {}x{}", heads.sharing, heads.head_dim)));
+        let Tuning { reduce_width, subgroups, lane8, k_split, tiles, x_source, attention } = self.tuning;
         parts.push(format!("width {reduce_width} split {k_split} tiles {tiles}"));
         parts.extend(subgroups.then(|| "subgroups".to_string()));
+        parts.extend(lane8.then(|| "lane8".to_string()));
         parts.extend((x_source == XSource::Broadcast).then(|| "broadcast".to_string()));
+        parts.extend(attention.one_subgroup.then(|| "one subgroup".to_string()));
+        parts.extend(attention.four_lanes.then(|| "four lanes a key".to_string()));
         f.write_str(&parts.join(", "))
     }
 }
@@ -95,14 +139,20 @@ impl Kernel {
     pub fn assemble(&self, variant: Variant) -> Assembled {
         let tuning = variant.tuning;
         let broadcast = self.needs.x && tuning.x_source == XSource::Broadcast;
-        let subgroups = broadcast || self.needs.reduce && tuning.subgroups;
-        let head = format!(
-            "{}const WIDTH = {}u;\nconst K_SPLIT = {}u;\nconst TILES = {}u;\n",
-            if subgroups { platform::ENABLE_SUBGROUPS } else { "" },
-            tuning.reduce_width,
-            tuning.k_split,
-            tuning.tiles,
-        );
+        let shared_norm = self.needs.norm && tuning.k_split > 1;
+        let reduces = self.needs.reduce || shared_norm;
+        let four_lanes = self.needs.heads && tuning.attention.four_lanes;
+        let lane8 = self.needs.lane8 && tuning.lane8;
+        let subgroups = broadcast || reduces && tuning.subgroups || four_lanes || lane8;
+        let Tuning { reduce_width, k_split, tiles, .. } = tuning;
+        let enable = if subgroups { platform::ENABLE_SUBGROUPS } else { "" };
+        let mut head =
+            format!("{enable}const WIDTH = {reduce_width}u;\nconst K_SPLIT = {k_split}u;\nconst TILES = {tiles}u;\n");
+        if let Some(heads) = variant.heads {
+            let HeadShape { head_dim, sharing } = heads;
+            head.push_str(&format!("const HEAD_DIM = {head_dim}u;\nconst HEADS = {sharing}u;\n"));
+            head.push_str(&format!("const TILE = {}u;\nconst PARTS = {}u;\n", heads.tile(), heads.parts(reduce_width)));
+        }
         let mut texts = vec![("numbers".to_string(), head), (format!("{}.wgsl", self.name), self.shader.into())];
         let mut fragment = |name: String| {
             let text = fragment(&name);
@@ -132,12 +182,31 @@ impl Kernel {
         if self.needs.x {
             fragment(if broadcast { "x_broadcast".into() } else { "x_direct".into() });
         }
-        if self.needs.reduce {
-            fragment(if tuning.subgroups { "reduce_subgroup".into() } else { "reduce".into() });
+        if self.needs.tile {
+            fragment("tile_dots".into());
+        }
+        if self.needs.norm {
+            fragment(if shared_norm { "norm_shared".into() } else { "norm_direct".into() });
+        }
+        if self.needs.lane8 {
+            fragment(if lane8 { "lane8_shuffle".into() } else { "lane8".into() });
+        }
+        if self.needs.heads {
+            fragment(if four_lanes { "key_lanes".into() } else { "key_lane".into() });
+        }
+        if reduces {
+            fragment(match (tuning.subgroups, self.needs.heads && tuning.attention.one_subgroup) {
+                (false, _) => "reduce".into(),
+                (true, false) => "reduce_subgroup".into(),
+                (true, true) => "reduce_one".into(),
+            });
         }
         if self.needs.cache {
             let cache = variant.cache.expect("a kernel with a cache needs its format");
             fragment(format!("cache_{}", cache.name()));
+            if self.needs.heads {
+                fragment(if cache.is_quantised() { "cache_append_groups".into() } else { "cache_append_plain".into() });
+            }
             if self.needs.cache_store {
                 fragment(if cache.is_quantised() { "cache_store_groups".into() } else { "cache_store_plain".into() });
             }
@@ -151,38 +220,49 @@ impl Kernel {
     }
 
     /// This kernel's part of a variant: what it does not use is left out, so that equal shaders compare equal.
-    pub fn variant(&self, format: Option<WeightFormat>, cache: Option<CacheFormat>, tuning: Tuning) -> Variant {
+    pub fn variant(&self, of: Variant) -> Variant {
+        let (needs, tuning) = (self.needs, of.tuning);
         let mut own = Tuning::BASELINE;
-        if self.needs.reduce {
-            (own.reduce_width, own.subgroups) = (tuning.reduce_width, tuning.subgroups);
-        }
-        if self.needs.x {
+        if needs.x {
             (own.k_split, own.tiles, own.x_source) = (tuning.k_split, tuning.tiles, tuning.x_source);
         }
+        if needs.reduce {
+            (own.reduce_width, own.subgroups) = (tuning.reduce_width, tuning.subgroups);
+        }
+        if needs.norm && tuning.k_split > 1 {
+            (own.reduce_width, own.subgroups) = (8 * tuning.k_split * tuning.tiles, tuning.subgroups);
+        }
+        if needs.lane8 {
+            own.lane8 = tuning.lane8;
+        }
+        if needs.heads {
+            own.reduce_width = tuning.attention.width;
+            let AttentionTuning { one_subgroup, four_lanes, .. } = tuning.attention;
+            // The splits of keys are parameters, and the width is there already.
+            own.attention = AttentionTuning { one_subgroup, four_lanes, ..own.attention };
+        }
         Variant {
-            format: format.filter(|_| self.needs.weights),
-            cache: cache.filter(|_| self.needs.cache),
+            format: of.format.filter(|_| needs.weights),
+            cache: of.cache.filter(|_| needs.cache),
+            heads: of.heads.filter(|_| needs.heads),
             tuning: own,
         }
     }
 
     /// Every variant under `tunings`, each shader once.
     pub fn variants(&self, tunings: &[Tuning]) -> Vec<Variant> {
-        let formats: Vec<_> = match self.needs.weights {
-            true => WeightFormat::ALL.map(Some).to_vec(),
-            false => vec![None],
-        };
-        let caches: Vec<_> = match self.needs.cache {
-            true => CacheFormat::ALL.map(Some).to_vec(),
-            false => vec![None],
-        };
+        fn each<T: Copy>(needed: bool, all: &[T]) -> Vec<Option<T>> {
+            if needed { all.iter().copied().map(Some).collect() } else { vec![None] }
+        }
         let mut all = Vec::new();
-        for &format in &formats {
-            for &cache in &caches {
-                for &tuning in tunings {
-                    let variant = self.variant(format, cache, tuning);
-                    if !all.contains(&variant) {
-                        all.push(variant);
+        for format in each(self.needs.weights, &WeightFormat::ALL) {
+            for cache in each(self.needs.cache, &CacheFormat::ALL) {
+                for heads in each(self.needs.heads, &HeadShape::TESTED) {
+                    for &tuning in tunings {
+                        let variant = self.variant(Variant { format, cache, heads, tuning });
+                        if !all.contains(&variant) {
+                            all.push(variant);
+                        }
                     }
                 }
             }
@@ -221,6 +301,16 @@ fn fragment(name: &str) -> &'static str {
         "cache_q4_0" => include_str!("../../shaders/lib/cache_q4_0.wgsl"),
         "cache_store_plain" => include_str!("../../shaders/lib/cache_store_plain.wgsl"),
         "cache_store_groups" => include_str!("../../shaders/lib/cache_store_groups.wgsl"),
+        "tile_dots" => include_str!("../../shaders/lib/tile_dots.wgsl"),
+        "norm_direct" => include_str!("../../shaders/lib/norm_direct.wgsl"),
+        "norm_shared" => include_str!("../../shaders/lib/norm_shared.wgsl"),
+        "lane8" => include_str!("../../shaders/lib/lane8.wgsl"),
+        "lane8_shuffle" => include_str!("../../shaders/lib/lane8_shuffle.wgsl"),
+        "key_lane" => include_str!("../../shaders/lib/key_lane.wgsl"),
+        "key_lanes" => include_str!("../../shaders/lib/key_lanes.wgsl"),
+        "reduce_one" => include_str!("../../shaders/lib/reduce_one.wgsl"),
+        "cache_append_plain" => include_str!("../../shaders/lib/cache_append_plain.wgsl"),
+        "cache_append_groups" => include_str!("../../shaders/lib/cache_append_groups.wgsl"),
         _ => unreachable!("no fragment `{name}`"),
     }
 }

@@ -1,11 +1,12 @@
 //! What each architecture is: its configuration, its tensors, and the dispatches that run it. Knows no device.
 
 pub mod config;
+pub mod decode;
 mod gguf_config;
 mod hugging_face;
 pub mod shapes;
 pub mod synthetic;
-pub mod transformer;
+mod transformer;
 pub mod weights;
 
 pub use config::{Architecture, Biases, Config, Experts, LongRope, NormKind, Rope, Routing};

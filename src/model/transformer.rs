@@ -5,11 +5,14 @@ use super::{
     weights::{FeedForward, Layer, Linear, Norm, Weights},
 };
 use crate::{
-    format::pack::{n_blocks, n_tiles},
+    format::{
+        WeightFormat,
+        pack::{n_blocks, n_tiles},
+    },
     kernels::{
         ADD_BIAS, ARGMAX, ATTENTION, CacheFormat, CacheLayout, EMBED, EXPERT_GROUPS, EXPERT_MATMUL, EXPERT_MATVEC,
         EXPERT_SUM, GROUP_WORDS, HEAD_NORM, Kernel, LAYER_NORM, MATMUL, MATVEC, RMS_NORM, ROPE, ROUTE, SWIGLU, Tuning,
-        reference::STEP_HEAD_WORDS, rope_workgroups,
+        Variant, reference::STEP_HEAD_WORDS, rope_workgroups,
     },
     placement::{ExpertStack, Matrix},
     plan::{Content, Dispatch, Extent, Extent::*, Plan, Slot, Stop, WeightSlot},
@@ -55,14 +58,14 @@ pub fn cache_buffers(config: &Config, options: &RecordOptions) -> Vec<(String, C
 }
 
 /// The cache of some heads of one layer.
-struct CachePart {
-    first: usize,
-    layout: CacheLayout,
+pub(super) struct CachePart {
+    pub first: usize,
+    pub layout: CacheLayout,
     /// Of the keys' buffer and of the values'.
-    names: [String; 2],
+    pub names: [String; 2],
 }
 
-fn cache_parts(config: &Config, options: &RecordOptions, layer_index: usize) -> Vec<CachePart> {
+pub(super) fn cache_parts(config: &Config, options: &RecordOptions, layer_index: usize) -> Vec<CachePart> {
     let Config { n_kv_heads, head_dim, .. } = *config;
     let part = |first| CachePart {
         first,
@@ -78,7 +81,10 @@ type CacheSlots = (usize, usize, [Slot; 2]);
 /// Records the dispatches of `phase`. Pure: equal arguments give equal plans.
 pub fn record(config: &Config, weights: &Weights<WeightSlot>, options: &RecordOptions, phase: Phase) -> Plan {
     let mut recorder = Recorder::new(config, options, phase);
-    if matches!(phase, Phase::Decode | Phase::Prompt) {
+    if phase == Phase::Decode {
+        recorder.decode(weights);
+    }
+    if phase == Phase::Prompt {
         recorder.embed(&weights.token_embd);
         for (layer_index, layer) in weights.layers.iter().enumerate() {
             recorder.layer = format!("layer{layer_index}.");
@@ -87,8 +93,8 @@ pub fn record(config: &Config, weights: &Weights<WeightSlot>, options: &RecordOp
         recorder.layer.clear();
     }
     match phase {
-        Phase::Prompt => {}
-        Phase::Decode | Phase::LastLogits => {
+        Phase::Decode | Phase::Prompt => {}
+        Phase::LastLogits => {
             let normed = recorder.norm("output_norm", &weights.output_norm, true);
             recorder.batch = Batch::One;
             let logits = recorder.linear("output", &weights.output, normed, "logits", false);
@@ -109,20 +115,20 @@ enum Batch {
     Many,
 }
 
-struct Recorder<'a> {
-    config: &'a Config,
-    options: &'a RecordOptions,
-    plan: Plan,
+pub(super) struct Recorder<'a> {
+    pub config: &'a Config,
+    pub options: &'a RecordOptions,
+    pub plan: Plan,
     batch: Batch,
     /// Prefix of labels.
-    layer: String,
-    step: Slot,
+    pub layer: String,
+    pub step: Slot,
     /// The residual stream, (tokens, stride of n_embd).
-    x: Slot,
+    pub x: Slot,
 }
 
 /// Activations are padded to whole blocks, as weights are, so that products need no tail.
-fn padded(n: usize) -> usize {
+pub(super) fn padded(n: usize) -> usize {
     n_blocks(n) * 32
 }
 
@@ -139,14 +145,24 @@ impl<'a> Recorder<'a> {
     fn block(&mut self, layer_index: usize, layer: &Layer<WeightSlot>) {
         let normed = self.norm("attn_norm", &layer.attn_norm, false);
         let qkv = self.linear("attn_qkv", &layer.attn_qkv, normed, "qkv", false);
+        let attended = self.attention_apart(layer_index, layer, qkv);
+        self.linear("attn_output", &layer.attn_output, attended, "x", true);
+        let normed = self.norm("ffn_norm", &layer.ffn_norm, false);
+        self.feed_forward(&layer.ffn, normed);
+    }
+
+    /// Norms of heads, rotation and append, and attention, each by itself.
+    pub(super) fn attention_apart(&mut self, layer_index: usize, layer: &Layer<WeightSlot>, qkv: Slot) -> Slot {
         if let Some(norms) = layer.attn_q_k_norms {
             self.head_norm(norms, qkv);
         }
         let (q, caches) = self.rope(layer_index, qkv);
-        let attended = self.attention(q, &caches);
-        self.linear("attn_output", &layer.attn_output, attended, "x", true);
-        let normed = self.norm("ffn_norm", &layer.ffn_norm, false);
-        match &layer.ffn {
+        self.attention(q, &caches)
+    }
+
+    /// x += ffn(normed)
+    pub(super) fn feed_forward(&mut self, ffn: &FeedForward<WeightSlot>, normed: Slot) {
+        match ffn {
             FeedForward::Dense { gate_up, down } => {
                 let gate_up = self.product("ffn_gate_up", gate_up, normed, "gate_up", false);
                 let h = self.swiglu(gate_up, 1);
@@ -168,12 +184,17 @@ impl<'a> Recorder<'a> {
         }
     }
 
+    /// How a kernel is to be built, of which it takes what it needs.
+    pub(super) fn variant_of(&self, format: Option<WeightFormat>) -> Variant {
+        Variant { format, cache: Some(self.options.cache), heads: None, tuning: self.options.tuning }
+    }
+
     fn experts(&self) -> Experts {
         self.config.experts.expect("a layer with experts has a configuration of them")
     }
 
     /// silu(gate) * up, for each of a token's `rows_per_token` feed-forward blocks.
-    fn swiglu(&mut self, gate_up: Slot, rows_per_token: usize) -> Slot {
+    pub(super) fn swiglu(&mut self, gate_up: Slot, rows_per_token: usize) -> Slot {
         let n_ff = self.config.n_ff;
         let h = self.activation("ffn_h", rows_per_token * padded(n_ff));
         let params = [n_ff, 2 * n_ff, padded(n_ff), rows_per_token].map(|p| p as u32).to_vec();
@@ -243,7 +264,7 @@ impl<'a> Recorder<'a> {
             };
             let label = format!("{label}{}", part_suffix(part.first_expert, part.first_row));
             let d = self.dispatch(&label, kernel, params, &[assigned, x], &[y], [groups, assignments]);
-            let variant = kernel.variant(Some(part.format), None, self.options.tuning);
+            let variant = kernel.variant(self.variant_of(Some(part.format)));
             self.plan.push(Dispatch { weight: Some(part.tensor), variant, ..d });
         }
         y
@@ -259,7 +280,7 @@ impl<'a> Recorder<'a> {
     }
 
     /// RMS norms on the heads of queries and keys, in place.
-    fn head_norm(&mut self, norms: [WeightSlot; 2], qkv: Slot) {
+    pub(super) fn head_norm(&mut self, norms: [WeightSlot; 2], qkv: Slot) {
         let Config { n_heads, n_kv_heads, head_dim, norm_eps, .. } = *self.config;
         let [q, k] = norms;
         let q = self.vector("attn_q_norm.weight", head_dim, q);
@@ -272,25 +293,25 @@ impl<'a> Recorder<'a> {
     }
 
     /// A constant vector of `n` numbers.
-    fn vector(&mut self, name: &str, n: usize, slot: WeightSlot) -> Slot {
+    pub(super) fn vector(&mut self, name: &str, n: usize, slot: WeightSlot) -> Slot {
         self.plan.buffer(&format!("{}{name}", self.layer), 4 * n as u64, Content::Vector(slot.0))
     }
 
     /// x[t] = token_embd[token[t]]
-    fn embed(&mut self, matrix: &Matrix<WeightSlot>) {
+    pub(super) fn embed(&mut self, matrix: &Matrix<WeightSlot>) {
         let (dim, stride) = (self.config.n_embd as u32, padded(self.config.n_embd) as u32);
         for part in &matrix.parts {
             let params = vec![dim, stride, part.first_row as u32, part.rows as u32];
             let label = label_of("token_embd", part.first_row);
             let (step, x) = (self.step, self.x);
             let d = self.dispatch(&label, &EMBED, params, &[step], &[x], [PerTokens(1), Fixed(1)]);
-            let variant = EMBED.variant(Some(part.format), None, self.options.tuning);
+            let variant = EMBED.variant(self.variant_of(Some(part.format)));
             self.plan.push(Dispatch { weight: Some(part.tensor), variant, ..d });
         }
     }
 
     /// norm(x), for every token of the batch or the last alone.
-    fn norm(&mut self, label: &str, norm: &Norm<WeightSlot>, last_only: bool) -> Slot {
+    pub(super) fn norm(&mut self, label: &str, norm: &Norm<WeightSlot>, last_only: bool) -> Slot {
         let Config { n_embd, norm_eps, .. } = *self.config;
         let weight = self.vector(&format!("{label}.weight"), n_embd, norm.weight);
         let bias = norm.bias.map(|bias| self.vector(&format!("{label}.bias"), n_embd, bias));
@@ -308,7 +329,14 @@ impl<'a> Recorder<'a> {
     }
 
     /// y (+)= matrix * x + bias
-    fn linear(&mut self, label: &str, linear: &Linear<WeightSlot>, x: Slot, y: &str, accumulate: bool) -> Slot {
+    pub(super) fn linear(
+        &mut self,
+        label: &str,
+        linear: &Linear<WeightSlot>,
+        x: Slot,
+        y: &str,
+        accumulate: bool,
+    ) -> Slot {
         let y_slot = self.product(label, &linear.weight, x, y, accumulate);
         if let Some(bias) = linear.bias {
             let rows = linear.weight.rows;
@@ -348,7 +376,7 @@ impl<'a> Recorder<'a> {
                     self.dispatch(&label, &MATMUL, params, &[step, x], &[y], [groups, PerTokens(4)])
                 }
             };
-            let variant = d.kernel.variant(Some(part.format), None, tuning);
+            let variant = d.kernel.variant(self.variant_of(Some(part.format)));
             self.plan.push(Dispatch { weight: Some(part.tensor), variant, ..d });
         }
         y
@@ -394,19 +422,19 @@ impl<'a> Recorder<'a> {
         out
     }
 
-    fn argmax(&mut self, logits: Slot) {
+    pub(super) fn argmax(&mut self, logits: Slot) {
         let token = self.plan.buffer("token", 4, Content::Activation);
         let params = vec![self.config.n_vocab as u32];
         self.push("argmax", &ARGMAX, params, &[logits], &[token], [Fixed(1), Fixed(1)]);
     }
 
     /// A buffer of `stride` numbers per token.
-    fn activation(&mut self, name: &str, stride: usize) -> Slot {
+    pub(super) fn activation(&mut self, name: &str, stride: usize) -> Slot {
         let bytes = 4 * (self.options.max_tokens * stride) as u64;
         self.plan.buffer(name, bytes, Content::Activation)
     }
 
-    fn push(
+    pub(super) fn push(
         &mut self,
         label: &str,
         kernel: &'static Kernel,
@@ -419,7 +447,7 @@ impl<'a> Recorder<'a> {
         self.plan.push(dispatch);
     }
 
-    fn dispatch(
+    pub(super) fn dispatch(
         &self,
         label: &str,
         kernel: &'static Kernel,
@@ -432,7 +460,7 @@ impl<'a> Recorder<'a> {
             label: format!("{}{label}", self.layer),
             kernel,
             // A kernel with weights gets its format from the part it multiplies.
-            variant: kernel.variant(None, Some(self.options.cache), self.options.tuning),
+            variant: kernel.variant(self.variant_of(None)),
             params,
             reads: reads.to_vec(),
             writes: writes.to_vec(),
@@ -451,7 +479,7 @@ fn part_suffix(first_expert: usize, first_row: usize) -> String {
     }
 }
 
-fn label_of(label: &str, first_row: usize) -> String {
+pub(super) fn label_of(label: &str, first_row: usize) -> String {
     match first_row {
         0 => label.into(),
         row => format!("{label}+{row}"),

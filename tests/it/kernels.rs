@@ -8,7 +8,7 @@ use pocketlm::{
         lockstep::{self, difference, difference_in_steps, first_difference},
     },
     format::TensorInfo,
-    kernels::{self, CacheLayout, Tuning, reference::STEP_HEAD_WORDS},
+    kernels::{self, CacheLayout, Tuning, Variant, reference::STEP_HEAD_WORDS},
     model::{Architecture, Config, Phase, RecordOptions, Weights, record, synthetic},
     plan::Batch,
 };
@@ -130,7 +130,8 @@ fn a_failing_tuning_gives_way() {
     let mut gpu = gpu();
     // 16384 invocations are more than any adapter has.
     gpu.tuning = Tuning { tiles: 2048, ..Tuning::SOFTWARE };
-    let needed = [("matmul", Some(WeightFormat::Q4_0))].into();
+    let formats = Variant { format: Some(WeightFormat::Q4_0), cache: None, heads: None, tuning: Tuning::BASELINE };
+    let needed = vec![(&kernels::MATMUL, formats)];
     pollster::block_on(check::settle(&mut gpu, &needed)).expect("the baseline runs");
     assert_eq!(gpu.tuning, Tuning::BASELINE);
     let preferred = crate::common::gpu().tuning;

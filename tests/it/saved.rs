@@ -8,7 +8,7 @@ use pocketlm::{CacheFormat, Engine, Error, Session, SessionOptions, WeightFormat
 use serde_json::{Value, json};
 use std::{
     io::Write,
-    path::{Path, PathBuf},
+    path::Path,
     process::{Command, Output, Stdio},
     sync::Arc,
 };

@@ -15,7 +15,7 @@ use pocketlm::{
 use std::sync::Arc;
 
 fn every_variant() -> Vec<(&'static Kernel, Variant)> {
-    let tunings = Tuning::candidates(true, Some(8));
+    let tunings = Tuning::candidates(Some([8, 8]));
     kernels::ALL.iter().flat_map(|&kernel| kernel.variants(&tunings).into_iter().map(move |v| (kernel, v))).collect()
 }
 

@@ -94,7 +94,7 @@ impl AdapterReport {
     /// Every way to build kernels that this adapter can run, the baseline first.
     pub fn tunings(&self) -> Vec<Tuning> {
         let [min, max] = self.subgroup_size;
-        Tuning::candidates(self.subgroups && min >= 4, (min == max).then_some(min))
+        Tuning::candidates((self.subgroups && min >= 4).then_some([min, max]))
     }
 
     /// The one that suits it by what it is.
