@@ -55,6 +55,11 @@ pub fn needed<'a>(plans: impl IntoIterator<Item = &'a Plan>) -> Needed {
     all
 }
 
+/// What is needed, built as `tuning` says.
+pub fn variants(needed: &Needed, tuning: Tuning) -> Vec<(&'static Kernel, Variant)> {
+    needed.iter().map(|(kernel, variant)| (*kernel, kernel.variant(Variant { tuning, ..*variant }))).collect()
+}
+
 /// Tries the kernels that a model needs, built as `gpu.tuning` says, at one small shape each; where one of them errs
 /// or does not build, the baseline takes the tuning's place.
 ///
@@ -71,8 +76,7 @@ pub async fn settle(gpu: &mut Gpu, needed: &Needed) -> Result<()> {
 }
 
 async fn first_failure(gpu: &Gpu, needed: &Needed) -> Option<String> {
-    for (kernel, variant) in needed {
-        let variant = kernel.variant(Variant { tuning: gpu.tuning, ..*variant });
+    for (kernel, variant) in variants(needed, gpu.tuning) {
         let outcomes = match cases(kernel, variant).next() {
             Some(case) => run(gpu, &case).await,
             None => continue,

@@ -5,10 +5,13 @@ use crate::{
     format::pack,
     placement::{PackedMatrix, Placement},
     plan::WeightSlot,
+    platform,
 };
 
-/// Weights that are in host memory at once: 8 MiB as f32, which bounds every buffer on the way.
+/// Weights that one core has in hand at a time: 8 MiB as f32, which bounds every buffer on the way.
 const CHUNK_WEIGHTS: usize = 2 << 20;
+/// Chunks that are read and packed at the same time, on as many cores.
+const CHUNKS_AT_ONCE: usize = 8;
 
 /// Consecutive words of one plane of one matrix.
 #[derive(Debug)]
@@ -41,13 +44,19 @@ pub async fn stream_matrix(
     let tiles = (CHUNK_WEIGHTS / (matrix.columns * pack::TILE_ROWS)).max(1);
     let step = tiles * pack::TILE_ROWS;
     let mut offsets = [0u64; 2];
-    for first_row in (0..matrix.rows).step_by(step) {
-        let rows = step.min(matrix.rows - first_row);
-        let (bytes, columns) = read_rows(matrix, first_row, rows).await?;
-        let (quants, scales) = pack::pack(matrix.format, &bytes, rows, columns);
-        for (plane, words) in [quants, scales].iter().enumerate().filter(|(_, words)| !words.is_empty()) {
-            sink(Chunk { slot, plane, offset_bytes: offsets[plane], words }).await?;
-            offsets[plane] += 4 * words.len() as u64;
+    let first_rows: Vec<usize> = (0..matrix.rows).step_by(step).collect();
+    for first_rows in first_rows.chunks(CHUNKS_AT_ONCE) {
+        let packed = platform::spread(first_rows.len(), async |index| {
+            let rows = step.min(matrix.rows - first_rows[index]);
+            let (bytes, columns) = read_rows(matrix, first_rows[index], rows).await?;
+            let (quants, scales) = pack::pack(matrix.format, &bytes, rows, columns);
+            Ok([quants, scales])
+        });
+        for planes in packed.await {
+            for (plane, words) in planes?.iter().enumerate().filter(|(_, words)| !words.is_empty()) {
+                sink(Chunk { slot, plane, offset_bytes: offsets[plane], words }).await?;
+                offsets[plane] += 4 * words.len() as u64;
+            }
         }
     }
     Ok(())

@@ -4,12 +4,62 @@ use std::{
     fs::File,
     io,
     path::{Path, PathBuf},
-    sync::OnceLock,
+    sync::{
+        OnceLock,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Instant,
 };
 
 /// `enable` lines that a shader needs here. wgpu's naga takes subgroup operations without one.
 pub const ENABLE_SUBGROUPS: &str = "";
+
+/// Awaits `work` for every index below `n`, on every core; results come in order of index.
+pub async fn spread<T: Send, F: Future<Output = T>>(n: usize, work: impl Fn(usize) -> F + Sync) -> Vec<T> {
+    let n_threads = std::thread::available_parallelism().map_or(1, |n| n.get()).min(n);
+    let next = AtomicUsize::new(0);
+    let each = || {
+        let mut done = Vec::new();
+        loop {
+            match next.fetch_add(1, Ordering::Relaxed) {
+                index if index < n => done.push((index, pollster::block_on(work(index)))),
+                _ => return done,
+            }
+        }
+    };
+    if n_threads <= 1 {
+        return each().into_iter().map(|(_, result)| result).collect();
+    }
+    let mut all: Vec<(usize, T)> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..n_threads).map(|_| scope.spawn(each)).collect();
+        threads.into_iter().flat_map(|thread| thread.join().expect("work that does not panic")).collect()
+    });
+    all.sort_by_key(|(index, _)| *index);
+    all.into_iter().map(|(_, result)| result).collect()
+}
+
+/// Waits for `main` while `aside`, which may block, runs on another thread; both are done when it returns.
+pub async fn beside<T>(aside: impl Future<Output = ()> + Send, main: impl Future<Output = T>) -> T {
+    std::thread::scope(|scope| {
+        scope.spawn(|| pollster::block_on(aside));
+        pollster::block_on(main)
+    })
+}
+
+/// Where to keep what can be made again: `POCKETLM_CACHE`, or the system's place for such files. `None` where there is
+/// neither, or where the variable is empty: then nothing is kept.
+pub fn cache_folder() -> Option<PathBuf> {
+    let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    if let Some(chosen) = std::env::var_os("POCKETLM_CACHE") {
+        return Some(PathBuf::from(chosen)).filter(|folder| !folder.as_os_str().is_empty());
+    }
+    let home = || {
+        set("HOME")
+            .map(|home| if cfg!(target_os = "macos") { home.join("Library/Caches") } else { home.join(".cache") })
+    };
+    let system = if cfg!(windows) { set("LOCALAPPDATA") } else { set("XDG_CACHE_HOME").or_else(home) };
+    system.map(|folder| folder.join("pocketlm"))
+}
 
 /// A file opened for reads at any offset, from any thread.
 #[derive(Debug)]

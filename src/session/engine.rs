@@ -15,6 +15,7 @@ use crate::{
     model::{Config, ModelFile, RecordOptions, TextSource, Weights},
     placement::Placement,
     plan::WeightSlot,
+    platform,
     text::{self, ChatTemplate, Tokenizer},
 };
 use std::{collections::BTreeSet, path::Path, sync::Arc};
@@ -120,10 +121,15 @@ impl Engine {
         let part_kv_heads = file.config.n_kv_heads;
         let small = RecordOptions { capacity: 1, max_tokens: 1, cache, part_kv_heads, tuning: gpu.tuning };
         let plans = plans(&file.config, &placed, &small, false);
-        check::settle(&mut gpu, &check::needed(plans.iter().map(|(_, plan)| plan))).await?;
+        let needed = check::needed(plans.iter().map(|(_, plan)| plan));
         let total = placement.bytes() + placement.host_bytes();
         gpu.check_memory("the weights", total, "a smaller model or --weights q4_0 may fit")?;
-        let weights = Arc::new(gpu.load(&placement, |done| progress(done, total)).await?);
+        // Kernels compile while weights are read; whether they do is for `settle` to find out.
+        let compile = async { drop(gpu.build(&check::variants(&needed, gpu.tuning)).await) };
+        let weights = platform::beside(compile, gpu.load(&placement, |done| progress(done, total))).await;
+        let weights = Arc::new(weights?);
+        check::settle(&mut gpu, &needed).await?;
+        gpu.save_pipelines();
         let Text { tokenizer, template, end_ids, problem } = text;
         let config = file.config;
         Ok(Self { gpu, config, tokenizer, template, text_problem: problem, end_ids, fingerprint, weights, placed })

@@ -1,11 +1,14 @@
 //! Adapters, the choice among them, and the device that everything runs on.
 
-use super::pipelines::Pipelines;
+use super::{pipeline_cache, pipelines::Pipelines};
 use crate::{
     error::{Error, Result},
     kernels::{Tuning, XSource},
 };
-use std::sync::{Arc, Mutex};
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex},
+};
 
 /// What an adapter is and can do, as `pocketlm devices` shows it.
 #[derive(Debug, Clone, serde::Serialize)]
@@ -35,6 +38,9 @@ pub struct Gpu {
     pub(super) device: wgpu::Device,
     pub(super) queue: wgpu::Queue,
     pub(super) pipelines: Mutex<Pipelines>,
+    pub(super) pipeline_cache: Option<wgpu::PipelineCache>,
+    /// Where it is kept.
+    pub(super) pipeline_path: Option<PathBuf>,
     /// How kernels are built for this adapter.
     pub tuning: Tuning,
     pub report: AdapterReport,
@@ -136,6 +142,7 @@ impl Gpu {
         let report = report(adapter);
         let mut required_features = wgpu::Features::empty();
         required_features.set(wgpu::Features::SUBGROUP, report.subgroups);
+        required_features |= adapter.features() & wgpu::Features::PIPELINE_CACHE;
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("pocketlm"),
             required_features,
@@ -155,7 +162,9 @@ impl Gpu {
             note(&on_loss, format!("the device was lost ({reason:?}) {message}"));
         });
         let tuning = report.preferred();
-        Ok(Self { device, queue, pipelines: Mutex::default(), tuning, report, fault })
+        let (pipeline_cache, pipeline_path) = (pipeline_cache::open(adapter, &device), pipeline_cache::path(adapter));
+        let pipelines = Mutex::default();
+        Ok(Self { device, queue, pipelines, pipeline_cache, pipeline_path, tuning, report, fault })
     }
 
     /// The most bytes that one binding may have.

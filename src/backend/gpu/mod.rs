@@ -3,6 +3,7 @@
 mod device;
 mod experts;
 mod memory;
+mod pipeline_cache;
 mod pipelines;
 mod random_fill;
 mod submit;

@@ -4,6 +4,7 @@ use super::device::{Gpu, device_error};
 use crate::{
     error::Result,
     kernels::{Kernel, Variant},
+    platform,
 };
 use std::collections::HashMap;
 
@@ -18,6 +19,17 @@ pub(super) struct Pipeline {
 }
 
 impl Gpu {
+    /// Builds what is missing of `wanted`, on every core where there are threads.
+    ///
+    /// Errors: as [`Gpu::pipeline`], of the first that cannot be built.
+    pub async fn build(&self, wanted: &[(&'static Kernel, Variant)]) -> Result<()> {
+        let built = platform::spread(wanted.len(), async |index| {
+            let (kernel, variant) = wanted[index];
+            self.pipeline(kernel, variant).await.map(|_| ())
+        });
+        built.await.into_iter().collect()
+    }
+
     /// The pipeline of `kernel` in `variant`, built if it is not there yet.
     ///
     /// Errors: [`crate::Error::Device`] with the kernel, the variant and the driver's complaint.
@@ -61,7 +73,7 @@ impl Gpu {
                 zero_initialize_workgroup_memory: false,
                 ..Default::default()
             },
-            cache: None,
+            cache: self.pipeline_cache.as_ref(),
         });
         Pipeline { pipeline, group }
     }

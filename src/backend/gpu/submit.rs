@@ -55,6 +55,8 @@ impl Gpu {
     ///
     /// Errors: [`crate::Error::Device`].
     pub async fn program(&self, plan: &Plan, memory: &Memory, weights: &GpuWeights) -> Result<Program> {
+        let wanted: Vec<_> = plan.dispatches.iter().map(|dispatch| (dispatch.kernel, dispatch.variant)).collect();
+        self.build(&wanted).await?;
         let mut pipelines = Vec::with_capacity(plan.dispatches.len());
         for dispatch in &plan.dispatches {
             pipelines.push(self.pipeline(dispatch.kernel, dispatch.variant).await?);
