@@ -14,28 +14,14 @@ const SIZE = 8u * K_SPLIT * TILES;
 fn main(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) group: vec3<u32>) {
     let n_tiles = params.n_rows / 32u;
     let tile = group.x * TILES + lane / (8u * K_SPLIT);
-    let row_lane = lane % 8u;
-    let split = (lane / 8u) % K_SPLIT;
     let gate_block = min(tile, n_tiles - 1u) * params.n_blocks;
-    let up_block = gate_block + n_tiles * params.n_blocks;
     let own = norm_begin(lane);
-    var gate_share = vec4<f32>(0.0);
-    var up_share = vec4<f32>(0.0);
-    // Uniform bounds, as in tile_dots.
-    for (var i = 0u; i < params.n_blocks; i += K_SPLIT) {
-        let block = min(i + split, params.n_blocks - 1u);
-        let a = x_load(block * 8u, row_lane);
-        let gate_dots = products_one(weight_load(gate_block + block, row_lane), a);
-        let up_dots = products_one(weight_load(up_block + block, row_lane), a);
-        let inside = i + split < params.n_blocks;
-        gate_share += select(vec4<f32>(0.0), gate_dots, inside);
-        up_share += select(vec4<f32>(0.0), up_dots, inside);
-    }
+    let dots = pair_dots(lane, gate_block, gate_block + n_tiles * params.n_blocks, params.n_blocks);
     let scale = norm_scale(lane, own);
-    let gate = tile_total(lane, gate_share) * scale;
-    let up = tile_total(lane, up_share) * scale;
-    if split == 0u && tile < n_tiles {
+    let gate = tile_total(lane, dots[0]) * scale;
+    let up = tile_total(lane, dots[1]) * scale;
+    if (lane / 8u) % K_SPLIT == 0u && tile < n_tiles {
         let value = gate / (1.0 + exp(-gate)) * up;
-        for (var j = 0u; j < 4u; j++) { h[tile * 32u + row_lane * 4u + j] = value[j]; }
+        for (var j = 0u; j < 4u; j++) { h[tile * 32u + lane % 8u * 4u + j] = value[j]; }
     }
 }

@@ -36,6 +36,18 @@ pub(super) fn cases(kernel: &'static Kernel, variant: Variant) -> Option<Box<dyn
                 .into_iter()
                 .map(move |(rows, columns)| build(format!("{rows}x{columns}")).matvec_swiglu(rows, whole(columns))),
         ),
+        "expert_swiglu" => Box::new(
+            [(32, 96, 3, 2, 0), (64, 160, 2, 3, 1), (320, 96, 4, 2, 2), (32, 1536, 1, 1, 0)]
+                .into_iter()
+                .map(move |(rows, k, n, used, first)| (rows, whole(k), n, used, first))
+                .map(move |shape| build(format!("{} of {}x{}", shape.3, shape.0, shape.1)).expert_swiglu(shape)),
+        ),
+        "expert_residual" => Box::new(
+            [(32, 96, 3, 2, 0), (64, 160, 2, 3, 1), (320, 96, 4, 2, 2), (32, 1536, 1, 1, 0)]
+                .into_iter()
+                .map(move |(rows, k, n, used, first)| (rows, whole(k), n, used, first))
+                .map(move |shape| build(format!("{} of {}x{}", shape.3, shape.0, shape.1)).expert_residual(shape)),
+        ),
         "attend" => Box::new(
             ATTEND_CASES
                 .iter()
@@ -162,6 +174,30 @@ impl Builder {
         let params = params.into_iter().chain([1e-5f32.to_bits()]).collect();
         let grid = [Fixed(self.groups(rows)), Fixed(1)];
         self.case(params, &[x, squares], &[h], Some(weight), grid, 1)
+    }
+
+    fn expert_swiglu(mut self, (rows, columns, n, n_used, first): (usize, usize, usize, usize, usize)) -> Case {
+        let ids = (0..n_used).map(|i| (first + i % (n + 1)) as u32).collect();
+        let (ids, shares) = (self.buffer("ids", ids), self.random("shares", n_used, 0.5));
+        let (x, squares) = (self.random("x", n_blocks(columns) * 32, 1.0), self.squares(columns));
+        let (weight, h_stride) = (self.matrix(n * 2 * rows, columns), rows + 5);
+        let h = self.poisoned("h", n_used * h_stride);
+        let params = [rows, n_blocks(columns), first, n, h_stride, n_used, n_blocks(columns), columns];
+        let params = params.iter().map(|&p| p as u32).chain([1e-5f32.to_bits()]).collect();
+        let grid = [Fixed(self.groups(rows)), Fixed(n_used as u32)];
+        self.case(params, &[ids, shares, x, squares], &[h], Some(weight), grid, 1)
+    }
+
+    fn expert_residual(mut self, (rows, columns, n, n_used, first): (usize, usize, usize, usize, usize)) -> Case {
+        let ids = (0..n_used).map(|i| (first + i % (n + 1)) as u32).collect();
+        let ids = self.buffer("ids", ids);
+        let (x, norm) = (self.random("x", n_used * n_blocks(columns) * 32, 1.0), self.random("norm", rows, 1.0));
+        let weight = self.matrix(n * rows, columns);
+        let writes = [self.random("residual", rows, 1.0), self.poisoned("weighted", rows)];
+        let squares = self.poisoned("squares", rows / 32);
+        let params = [rows, n_blocks(columns), first, n, n_used].map(|p| p as u32).to_vec();
+        let grid = [Fixed(self.groups(rows)), Fixed(1)];
+        self.case(params, &[ids, x, norm], &[writes[0], writes[1], squares], Some(weight), grid, 1)
     }
 
     fn attend(mut self, case: &AttendCase) -> Case {

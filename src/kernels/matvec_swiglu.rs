@@ -8,7 +8,7 @@ pub static MATVEC_SWIGLU: Kernel = Kernel {
     params: &["n_rows", "n_blocks", "n_squares", "dim", "eps"],
     reads: &["x", "squares"],
     writes: &["h"],
-    needs: Needs { weights: true, x: true, tile: true, norm: true, ..Needs::NOTHING },
+    needs: Needs { weights: true, x: true, tile: true, pair: true, norm: true, ..Needs::NOTHING },
     reference,
     tolerance: 1e-5,
 };

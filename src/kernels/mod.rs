@@ -13,7 +13,9 @@ mod embed_norm;
 mod expert_groups;
 mod expert_matmul;
 mod expert_matvec;
+mod expert_residual;
 mod expert_sum;
+mod expert_swiglu;
 mod head_norm;
 mod layer_norm;
 mod matmul;
@@ -39,7 +41,9 @@ pub use embed_norm::EMBED_NORM;
 pub use expert_groups::{EXPERT_GROUPS, GROUP_WORDS, NOBODY, groups_of};
 pub use expert_matmul::EXPERT_MATMUL;
 pub use expert_matvec::EXPERT_MATVEC;
+pub use expert_residual::EXPERT_RESIDUAL;
 pub use expert_sum::EXPERT_SUM;
+pub use expert_swiglu::EXPERT_SWIGLU;
 pub use head_norm::HEAD_NORM;
 pub use layer_norm::LAYER_NORM;
 pub use matmul::MATMUL;
@@ -55,7 +59,7 @@ pub use swiglu::SWIGLU;
 pub use variant::{Assembled, AttentionTuning, Tuning, Variant, XSource};
 
 /// Every kernel.
-pub static ALL: [&Kernel; 22] = [
+pub static ALL: [&Kernel; 24] = [
     &EMBED,
     &EMBED_NORM,
     &RMS_NORM,
@@ -77,6 +81,8 @@ pub static ALL: [&Kernel; 22] = [
     &EXPERT_MATVEC,
     &EXPERT_MATMUL,
     &EXPERT_SUM,
+    &EXPERT_SWIGLU,
+    &EXPERT_RESIDUAL,
     &ARGMAX,
 ];
 
@@ -108,6 +114,8 @@ pub struct Needs {
     pub weights: bool,
     /// `tile_dots.wgsl`: products with tiles of rows.
     pub tile: bool,
+    /// `pair_dots.wgsl`: products with tiles of two matrices.
+    pub pair: bool,
     /// `norm_direct.wgsl` or `norm_shared.wgsl`: 1 / rms from sums of squares.
     pub norm: bool,
     /// `lane8.wgsl` or `lane8_shuffle.wgsl`: sums over eight lanes.
@@ -129,6 +137,7 @@ impl Needs {
         weights: false,
         x: false,
         tile: false,
+        pair: false,
         norm: false,
         lane8: false,
         heads: false,

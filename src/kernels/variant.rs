@@ -185,6 +185,9 @@ impl Kernel {
         if self.needs.tile {
             fragment("tile_dots".into());
         }
+        if self.needs.pair {
+            fragment("pair_dots".into());
+        }
         if self.needs.norm {
             fragment(if shared_norm { "norm_shared".into() } else { "norm_direct".into() });
         }
@@ -301,6 +304,7 @@ fn fragment(name: &str) -> &'static str {
         "cache_q4_0" => include_str!("../../shaders/lib/cache_q4_0.wgsl"),
         "cache_store_plain" => include_str!("../../shaders/lib/cache_store_plain.wgsl"),
         "cache_store_groups" => include_str!("../../shaders/lib/cache_store_groups.wgsl"),
+        "pair_dots" => include_str!("../../shaders/lib/pair_dots.wgsl"),
         "tile_dots" => include_str!("../../shaders/lib/tile_dots.wgsl"),
         "norm_direct" => include_str!("../../shaders/lib/norm_direct.wgsl"),
         "norm_shared" => include_str!("../../shaders/lib/norm_shared.wgsl"),

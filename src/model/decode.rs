@@ -7,16 +7,20 @@
 
 use super::{
     config::{Config, NormKind},
-    transformer::{Recorder, cache_parts, cache_rows, label_of, padded},
+    transformer::{Recorder, cache_parts, cache_rows, label_of, padded, part_suffix},
     weights::{FeedForward, Layer, Linear, Norm, Weights},
 };
 use crate::{
-    format::pack::{TILE_ROWS, n_blocks, n_tiles},
-    kernels::{
-        ATTEND, ATTEND_MERGE, EMBED_NORM, HeadShape, Kernel, MATVEC_NORM, MATVEC_RESIDUAL, MATVEC_SWIGLU, Splits,
+    format::{
+        WeightFormat,
+        pack::{TILE_ROWS, n_blocks, n_tiles},
     },
-    placement::{Matrix, Part},
-    plan::{Content, Dispatch, Extent::*, Grid, Slot, WeightSlot},
+    kernels::{
+        ATTEND, ATTEND_MERGE, EMBED_NORM, EXPERT_RESIDUAL, EXPERT_SWIGLU, HeadShape, Kernel, MATVEC_NORM,
+        MATVEC_RESIDUAL, MATVEC_SWIGLU, Splits,
+    },
+    placement::{ExpertStack, Matrix},
+    plan::{Content, Dispatch, Extent::*, Grid, Slot, Stop, WeightSlot},
 };
 
 impl Recorder<'_> {
@@ -54,11 +58,27 @@ impl Recorder<'_> {
                 let down = Linear { weight: down.clone(), bias: None };
                 self.residual_linear("ffn_down", &down, h, (next_norm, next_name))
             }
-            FeedForward::Experts { .. } => {
-                self.linear("attn_output", &layer.attn_output, attended, "x", true);
-                let normed = self.norm("ffn_norm", &layer.ffn_norm, false);
-                self.feed_forward(&layer.ffn, normed);
-                Ready::No
+            FeedForward::Experts { router, gate_up, down, pool } => {
+                let ready = self.residual_linear("attn_output", &layer.attn_output, attended, ffn_norm);
+                // An expert's rows may be in parts where a binding holds less than one expert.
+                let whole = gate_up.parts.iter().all(|part| part.rows == gate_up.rows)
+                    && down.parts.iter().all(|part| part.rows == down.rows);
+                if ready == Ready::No || !whole {
+                    let normed = self.norm("ffn_norm", &layer.ffn_norm, false);
+                    self.feed_forward(&layer.ffn, normed);
+                    return Ready::No;
+                }
+                let router = Linear { weight: router.clone(), bias: None };
+                let logits =
+                    self.normed_linear("ffn_gate_inp", ("ffn_norm", &layer.ffn_norm), &router, "router", ready);
+                let [ids, shares] = self.route(logits);
+                let first = self.plan.dispatches.len();
+                let h = self.expert_gated(gate_up, [ids, shares]);
+                self.expert_residual(down, [ids, h], (next_norm, next_name));
+                let dispatches = first..self.plan.dispatches.len();
+                let n_used = self.experts().n_used;
+                self.plan.stops.extend(pool.map(|pool| Stop { pool, dispatches, ids, n_used }));
+                Ready::Yes
             }
         }
     }
@@ -94,7 +114,15 @@ impl Recorder<'_> {
             let label = label_of("token_embd", part.first_row);
             let grid = [Fixed(n_blocks(n_embd).div_ceil(64) as u32), Fixed(1)];
             let (step, x) = (self.step, self.x);
-            self.push_weighted(&label, &EMBED_NORM, params, &[step, norm], &[x, weighted, squares], part, grid);
+            self.push_weighted(
+                &label,
+                &EMBED_NORM,
+                params,
+                &[step, norm],
+                &[x, weighted, squares],
+                (part.tensor, part.format),
+                grid,
+            );
         }
         Ready::Yes
     }
@@ -123,7 +151,15 @@ impl Recorder<'_> {
             let params = params.into_iter().chain([norm_eps.to_bits()]).collect();
             let grid = [self.tile_groups(part.rows), Fixed(1)];
             let label = label_of(label, part.first_row);
-            self.push_weighted(&label, &MATVEC_NORM, params, &[weighted, squares, bias], &[y], part, grid);
+            self.push_weighted(
+                &label,
+                &MATVEC_NORM,
+                params,
+                &[weighted, squares, bias],
+                &[y],
+                (part.tensor, part.format),
+                grid,
+            );
         }
         y
     }
@@ -152,7 +188,15 @@ impl Recorder<'_> {
             let grid = [self.tile_groups(part.rows), Fixed(1)];
             let (label, x) = (label_of(label, part.first_row), self.x);
             let writes = [x, weighted, squares];
-            self.push_weighted(&label, &MATVEC_RESIDUAL, params, &[from, bias, norm], &writes, part, grid);
+            self.push_weighted(
+                &label,
+                &MATVEC_RESIDUAL,
+                params,
+                &[from, bias, norm],
+                &writes,
+                (part.tensor, part.format),
+                grid,
+            );
         }
         Ready::Yes
     }
@@ -169,7 +213,15 @@ impl Recorder<'_> {
         let blocks = n_blocks(n_embd) as u32;
         let params = vec![n_ff as u32, blocks, blocks, n_embd as u32, norm_eps.to_bits()];
         let grid = [self.tile_groups(n_ff), Fixed(1)];
-        self.push_weighted("ffn_gate_up", &MATVEC_SWIGLU, params, &[weighted, squares], &[h], part, grid);
+        self.push_weighted(
+            "ffn_gate_up",
+            &MATVEC_SWIGLU,
+            params,
+            &[weighted, squares],
+            &[h],
+            (part.tensor, part.format),
+            grid,
+        );
         h
     }
 
@@ -177,6 +229,47 @@ impl Recorder<'_> {
         let linear = Linear { weight: gate_up.clone(), bias: None };
         let gate_up = self.normed_linear("ffn_gate_up", ("ffn_norm", norm), &linear, "gate_up", ready);
         self.swiglu(gate_up, 1)
+    }
+
+    /// share * silu(gate * norm(x)) * (up * norm(x)) for each of the token's experts.
+    fn expert_gated(&mut self, gate_up: &ExpertStack<WeightSlot>, [ids, shares]: [Slot; 2]) -> Slot {
+        let Config { n_embd, n_ff, norm_eps, .. } = *self.config;
+        let n_used = self.experts().n_used;
+        let [weighted, squares] = self.ready_slots();
+        let h = self.activation("ffn_h", n_used * padded(n_ff));
+        let blocks = n_blocks(n_embd);
+        for part in &gate_up.parts {
+            let (first, n) = (part.first_expert, part.n_experts);
+            let params = [n_ff, blocks, first, n, padded(n_ff), n_used, blocks, n_embd].map(|p| p as u32);
+            let params = params.into_iter().chain([norm_eps.to_bits()]).collect();
+            let grid = [self.tile_groups(n_ff), Fixed(n_used as u32)];
+            let label = format!("ffn_gate_up_exps{}", part_suffix(first, 0));
+            let weight = (part.tensor, part.format);
+            self.push_weighted(&label, &EXPERT_SWIGLU, params, &[ids, shares, weighted, squares], &[h], weight, grid);
+        }
+        h
+    }
+
+    /// x += the experts' rows, made ready for the next norm.
+    fn expert_residual(
+        &mut self,
+        down: &ExpertStack<WeightSlot>,
+        [ids, h]: [Slot; 2],
+        (next_norm, next_name): (&Norm<WeightSlot>, String),
+    ) {
+        let n_used = self.experts().n_used;
+        let [weighted, squares] = self.ready_slots();
+        let (name, n_embd) = (format!("{next_name}.weight"), self.config.n_embd as u64);
+        let norm = self.plan.buffer(&name, 4 * n_embd, Content::Vector(next_norm.weight.0));
+        for part in &down.parts {
+            let (first, n) = (part.first_expert, part.n_experts);
+            let params = [down.rows, n_blocks(down.columns), first, n, n_used].map(|p| p as u32).to_vec();
+            let grid = [self.tile_groups(down.rows), Fixed(1)];
+            let label = format!("ffn_down_exps{}", part_suffix(first, 0));
+            let (reads, writes) = ([ids, h, norm], [self.x, weighted, squares]);
+            let weight = (part.tensor, part.format);
+            self.push_weighted(&label, &EXPERT_RESIDUAL, params, &reads, &writes, weight, grid);
+        }
     }
 
     /// The heads' outputs, after the token's key and value are appended to the cache.
@@ -238,12 +331,12 @@ impl Recorder<'_> {
         params: Vec<u32>,
         reads: &[Slot],
         writes: &[Slot],
-        part: &Part<WeightSlot>,
+        (weight, format): (WeightSlot, WeightFormat),
         grid: Grid,
     ) {
         let d = self.dispatch(label, kernel, params, reads, writes, grid);
-        let variant = kernel.variant(self.variant_of(Some(part.format)));
-        self.plan.push(Dispatch { weight: Some(part.tensor), variant, ..d });
+        let variant = kernel.variant(self.variant_of(Some(format)));
+        self.plan.push(Dispatch { weight: Some(weight), variant, ..d });
     }
 }
 

@@ -189,7 +189,7 @@ impl<'a> Recorder<'a> {
         Variant { format, cache: Some(self.options.cache), heads: None, tuning: self.options.tuning }
     }
 
-    fn experts(&self) -> Experts {
+    pub(super) fn experts(&self) -> Experts {
         self.config.experts.expect("a layer with experts has a configuration of them")
     }
 
@@ -208,7 +208,7 @@ impl<'a> Recorder<'a> {
     }
 
     /// Which experts each token goes to, and how much each of them counts.
-    fn route(&mut self, logits: Slot) -> [Slot; 2] {
+    pub(super) fn route(&mut self, logits: Slot) -> [Slot; 2] {
         let Experts { n, n_used, routing } = self.experts();
         let (ids, shares) = (self.activation("expert_ids", n_used), self.activation("expert_shares", n_used));
         let (sparse, jitter) = match routing {
@@ -471,7 +471,7 @@ impl<'a> Recorder<'a> {
 }
 
 /// Tells the parts of an expert stack apart.
-fn part_suffix(first_expert: usize, first_row: usize) -> String {
+pub(super) fn part_suffix(first_expert: usize, first_row: usize) -> String {
     match (first_expert, first_row) {
         (0, 0) => String::new(),
         (expert, 0) => format!("+{expert}"),
