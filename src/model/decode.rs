@@ -20,7 +20,7 @@ use crate::{
         MATVEC_RESIDUAL, MATVEC_SWIGLU, Splits,
     },
     placement::{ExpertStack, Matrix},
-    plan::{Content, Dispatch, Extent::*, Grid, Slot, Stop, WeightSlot},
+    plan::{Content, Dispatch, Extent::*, Grid, Slot, WeightSlot},
 };
 
 impl Recorder<'_> {
@@ -60,10 +60,12 @@ impl Recorder<'_> {
             }
             FeedForward::Experts { router, gate_up, down, pool } => {
                 let ready = self.residual_linear("attn_output", &layer.attn_output, attended, ffn_norm);
-                // An expert's rows may be in parts where a binding holds less than one expert.
+                // An expert's rows may be in parts, where a binding holds less than one expert. And experts that take
+                // turns on the device may take the same dispatches several times: then none may overwrite what they
+                // read.
                 let whole = gate_up.parts.iter().all(|part| part.rows == gate_up.rows)
                     && down.parts.iter().all(|part| part.rows == down.rows);
-                if ready == Ready::No || !whole {
+                if ready == Ready::No || !whole || pool.is_some() {
                     let normed = self.norm("ffn_norm", &layer.ffn_norm, false);
                     self.feed_forward(&layer.ffn, normed);
                     return Ready::No;
@@ -72,12 +74,8 @@ impl Recorder<'_> {
                 let logits =
                     self.normed_linear("ffn_gate_inp", ("ffn_norm", &layer.ffn_norm), &router, "router", ready);
                 let [ids, shares] = self.route(logits);
-                let first = self.plan.dispatches.len();
                 let h = self.expert_gated(gate_up, [ids, shares]);
                 self.expert_residual(down, [ids, h], (next_norm, next_name));
-                let dispatches = first..self.plan.dispatches.len();
-                let n_used = self.experts().n_used;
-                self.plan.stops.extend(pool.map(|pool| Stop { pool, dispatches, ids, n_used }));
                 Ready::Yes
             }
         }
