@@ -8,7 +8,7 @@ use super::{
 use crate::{
     error::{Error, Result},
     format::{ByteSource, TensorInfo, WeightFormat, pack::n_blocks},
-    kernels::{CacheLayout, Kernel, Tuning, Variant, rope_workgroups},
+    kernels::{CacheLayout, Kernel, PromptTuning, Tuning, Variant, rope_workgroups},
     placement::{Matrix, Part, Placement},
     plan::{Batch, Content, Dispatch, Extent::*, Grid, Plan, Slot, WeightSlot},
     random,
@@ -61,12 +61,12 @@ pub fn variants(needed: &Needed, tuning: Tuning) -> Vec<(&'static Kernel, Varian
 }
 
 /// Tries the kernels that a model needs, built as `gpu.tuning` says, at one small shape each; where one of them errs
-/// or does not build, the baseline takes the tuning's place.
+/// or does not build, the baseline takes the tuning's place. Which kernels are needed depends on the tuning.
 ///
 /// Errors: [`Error::Device`] when the baseline fails too.
-pub async fn settle(gpu: &mut Gpu, needed: &Needed) -> Result<()> {
+pub async fn settle(gpu: &mut Gpu, needed: impl Fn(Tuning) -> Needed) -> Result<()> {
     loop {
-        let Some(what) = first_failure(gpu, needed).await else { return Ok(()) };
+        let Some(what) = first_failure(gpu, &needed(gpu.tuning)).await else { return Ok(()) };
         if gpu.tuning == Tuning::BASELINE {
             return Err(Error::Device { doing: "testing kernels".into(), what });
         }
@@ -153,8 +153,8 @@ pub fn cases(kernel: &'static Kernel, variant: Variant) -> Box<dyn Iterator<Item
                 },
             ),
         ),
-        "matmul" => {
-            Box::new([(33, 32, 1, 0, 1), (1, 96, 5, 5, 0), (260, 576, 4, 0, 0), (70, 1536, 7, 9, 1)].into_iter().map(
+        "matmul_lanes" | "matmul_tiles" => {
+            Box::new([(33, 32, 1, 0, 1), (1, 96, 5, 5, 0), (260, 576, 70, 0, 0), (70, 1536, 17, 9, 1)].into_iter().map(
                 move |(rows, columns, t, first, add)| {
                     let columns = whole(columns);
                     build(format!("{rows}x{columns}x{t}")).product(rows, columns, t, first, add)
@@ -162,7 +162,9 @@ pub fn cases(kernel: &'static Kernel, variant: Variant) -> Box<dyn Iterator<Item
             ))
         }
         "rope" => Box::new(ROPE_CASES.iter().map(move |case| build(case.0.to_string()).rope(case))),
-        "attention" => Box::new(ATTENTION_CASES.iter().map(move |case| build(case.0.to_string()).attention(case))),
+        "attention" | "attention_lanes" | "attention_tiles" => {
+            Box::new(ATTENTION_CASES.iter().map(move |case| build(case.0.to_string()).attention(case)))
+        }
         "swiglu" => Box::new(
             [(1, 1, 1), (160, 3, 1), (1537, 2, 1), (96, 3, 2)]
                 .into_iter()
@@ -226,7 +228,7 @@ const ROPE_CASES: [RopeCase; 9] = [
 
 /// What, heads, span, window.
 type AttentionCase = (&'static str, Heads, Span, usize);
-const ATTENTION_CASES: [AttentionCase; 11] = [
+const ATTENTION_CASES: [AttentionCase; 14] = [
     ("1 key, 3/1 heads of 64", heads(3, 1, 64), span(1, 0, 0), 0),
     ("33 keys, 2/2 heads of 96", heads(2, 2, 96), span(3, 30, 0), 0),
     ("129 keys, 4/2 heads of 128, window 48", heads(4, 2, 128), span(2, 127, 0), 48),
@@ -237,6 +239,9 @@ const ATTENTION_CASES: [AttentionCase; 11] = [
     ("40 keys, 2/1 heads of 100", heads(2, 1, 100), span(2, 38, 0), 0),
     ("a ring of 24, window 20", heads(3, 3, 64), span(5, 61, 24), 20),
     ("a ring of 1302, window 1300", heads(2, 1, 16), span(3, 2000, 1302), 1300),
+    ("75 queries behind 60 keys, 2/1 heads of 64", heads(2, 1, 64), span(75, 60, 0), 0),
+    ("37 queries, a ring of 60, window 24", heads(2, 2, 80), span(37, 101, 60), 24),
+    ("9 queries behind 590 keys, 2/2 heads of 32", heads(2, 2, 32), span(9, 590, 0), 0),
     ("the last part of 10/5 heads of 96", Heads { first: 3, part: 2, ..heads(10, 5, 96) }, span(2, 70, 0), 0),
 ];
 
@@ -300,16 +305,24 @@ impl Builder {
             1 => self.random("y", tokens * y_stride, 1.0),
             _ => self.poisoned("y", tokens * y_stride),
         };
-        let groups = Fixed((rows.div_ceil(32) as u32).div_ceil(self.variant.tuning.tiles));
+        let (n_tiles, tuning) = (rows.div_ceil(32) as u32, self.variant.tuning);
         let mut params = vec![rows as u32, n_blocks(columns) as u32, y_first as u32];
         match step {
             Some(step) => {
                 params.extend([y_stride as u32, accumulate as u32]);
-                self.case(params, &[step, x], &[y], Some(weight), [groups, PerTokens(4)], n_tokens)
+                let batched = self.prompt().matmul(tuning.tiles);
+                self.case(
+                    params,
+                    &[step, x],
+                    &[y],
+                    Some(weight),
+                    [Fixed(n_tiles.div_ceil(batched.tiles)), PerTokens(batched.tokens)],
+                    n_tokens,
+                )
             }
             None => {
                 params.push(accumulate as u32);
-                self.case(params, &[x], &[y], Some(weight), [groups, Fixed(1)], 1)
+                self.case(params, &[x], &[y], Some(weight), [Fixed(n_tiles.div_ceil(tuning.tiles)), Fixed(1)], 1)
             }
         }
     }
@@ -341,7 +354,8 @@ impl Builder {
         let out = self.poisoned("out", n_tokens * stride);
         let Heads { n, n_kv, dim, first, part } = heads;
         let params = [n, n_kv, dim, capacity, window, first, part, stride].map(|p| p as u32).to_vec();
-        let grid = [Fixed((part * (n / n_kv)) as u32), PerTokens(1)];
+        let tokens = if self.kernel.name == "attention" { 1 } else { self.prompt().attention().tokens };
+        let grid = [Fixed((part * (n / n_kv)) as u32), PerTokens(tokens)];
         self.case(params, &[step, q, k, v], &[out], None, grid, n_tokens)
     }
 
@@ -371,6 +385,11 @@ impl Builder {
         }
         let token = self.poisoned("token", 1);
         self.case(vec![n as u32], &[logits], &[token], None, [Fixed(1), Fixed(1)], 1)
+    }
+
+    /// The way of working on batches that the kernel belongs to.
+    pub(super) fn prompt(&self) -> PromptTuning {
+        if self.kernel.name.ends_with("_tiles") { PromptTuning::TILES } else { PromptTuning::LANES }
     }
 
     fn layout(&self, heads: Heads) -> CacheLayout {

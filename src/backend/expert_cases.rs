@@ -3,7 +3,7 @@
 use super::check::{Builder, Case, whole_blocks};
 use crate::{
     format::pack::n_blocks,
-    kernels::{GROUP_WORDS, Kernel, NOBODY, Variant, groups_of},
+    kernels::{Kernel, NOBODY, Variant, groups_of},
     plan::Extent::*,
 };
 
@@ -31,19 +31,21 @@ pub(super) fn cases(kernel: &'static Kernel, variant: Variant) -> Option<Box<dyn
                 .into_iter()
                 .map(move |shape| build(format!("{} of {} for {} tokens", shape.1, shape.0, shape.2)).route(shape)),
         ),
-        "expert_groups" => Box::new(
-            [(8, 2, 37), (4, 2, 1), (200, 3, 65), (3, 1, 9)]
-                .into_iter()
-                .map(move |(n, used, t)| build(format!("{used} of {n} for {t} tokens")).expert_groups(n, used, t)),
-        ),
+        "expert_groups" => {
+            Box::new([(8, 2, 37, 8), (4, 2, 1, 64), (200, 3, 65, 8), (3, 1, 9, 64), (3, 2, 150, 64)].into_iter().map(
+                move |(n, used, t, size)| {
+                    build(format!("{used} of {n} for {t} tokens by {size}")).expert_groups(n, used, t, size)
+                },
+            ))
+        }
         "expert_matvec" => Box::new(
             [(32, 96, 3, 2, 0, 1), (64, 160, 2, 3, 1, 0), (320, 96, 4, 2, 2, 1), (32, 1536, 1, 1, 0, 0)]
                 .into_iter()
                 .map(move |(rows, k, n, used, first, shared)| (rows, whole_blocks(variant, k), n, used, first, shared))
                 .map(move |shape| build(format!("{} of {}x{}", shape.3, shape.0, shape.1)).expert_matvec(shape)),
         ),
-        "expert_matmul" => Box::new(
-            [(32, 96, 3, 1, 7, 2), (64, 160, 2, 0, 5, 1), (96, 96, 4, 1, 1, 2), (32, 1536, 2, 1, 3, 1)]
+        "expert_matmul_lanes" | "expert_matmul_tiles" => Box::new(
+            [(32, 96, 3, 1, 47, 2), (64, 160, 2, 0, 95, 1), (96, 96, 4, 1, 1, 2), (32, 1536, 2, 1, 3, 1)]
                 .into_iter()
                 .map(move |(rows, k, n, first, t, used)| (rows, whole_blocks(variant, k), n, first, t, used))
                 .map(move |shape| {
@@ -102,13 +104,13 @@ impl Builder {
         (0..n_tokens * n_used).map(|a| ((favourite(a / n_used) + a % n_used) % n) as u32).collect()
     }
 
-    fn expert_groups(mut self, n: usize, n_used: usize, n_tokens: usize) -> Case {
+    fn expert_groups(mut self, n: usize, n_used: usize, n_tokens: usize, size: usize) -> Case {
         let step = self.step(n_tokens, 0, &[]);
         let ids = self.ids(n, n_used, n_tokens);
         let ids = self.buffer("ids", ids);
-        let n_groups = (n_tokens * n_used).div_ceil(4) + n + 2;
-        let groups = self.poisoned("groups", n_groups * GROUP_WORDS);
-        let params = [n, n_used, n_groups].map(|p| p as u32).to_vec();
+        let n_groups = (n_tokens * n_used).div_ceil(size) + n + 2;
+        let groups = self.poisoned("groups", n_groups * (1 + size));
+        let params = [n, n_used, n_groups, size].map(|p| p as u32).to_vec();
         self.case(params, &[step, ids], &[groups], None, [Fixed(1), Fixed(1)], n_tokens)
     }
 
@@ -135,16 +137,18 @@ impl Builder {
     ) -> Case {
         let n_all = first + n + 1;
         let ids = self.ids(n_all, n_used, n_tokens);
-        let n_groups = (n_tokens * n_used).div_ceil(4) + n_all;
-        let mut groups = groups_of(&ids, n_all);
-        groups.resize(n_groups * GROUP_WORDS, NOBODY);
+        let batched = self.prompt().expert_matmul(self.variant.tuning.tiles);
+        let size = batched.tokens as usize;
+        let n_groups = (n_tokens * n_used).div_ceil(size) + n_all;
+        let mut groups = groups_of(&ids, n_all, size);
+        groups.resize(n_groups * (1 + size), NOBODY);
         let groups = self.buffer("groups", groups);
         let x = self.random("x", n_tokens * n_blocks(columns) * 32, 1.0);
         let (weight, y_first) = (self.matrix(n * rows, columns), 32);
         let y_stride = y_first + rows + 3;
         let y = self.poisoned("y", n_tokens * n_used * y_stride);
-        let tiles = Fixed((rows.div_ceil(32) as u32).div_ceil(self.variant.tuning.tiles));
-        let per = PerAssignments { per_token: n_used as u32, of: 4, plus: n_all as u32 };
+        let tiles = Fixed((rows.div_ceil(32) as u32).div_ceil(batched.tiles));
+        let per = PerAssignments { per_token: n_used as u32, of: batched.tokens, plus: n_all as u32 };
         let params = [rows, n_blocks(columns), first, n, y_first, y_stride, n_used].map(|p| p as u32).to_vec();
         self.case(params, &[groups, x], &[y], Some(weight), [tiles, per], n_tokens)
     }

@@ -7,22 +7,27 @@ mod argmax;
 mod attend;
 mod attend_merge;
 mod attention;
+mod attention_lanes;
+mod attention_tiles;
 mod cache;
 mod embed;
 mod embed_norm;
 mod expert_groups;
-mod expert_matmul;
+mod expert_matmul_lanes;
+mod expert_matmul_tiles;
 mod expert_matvec;
 mod expert_residual;
 mod expert_sum;
 mod expert_swiglu;
 mod head_norm;
 mod layer_norm;
-mod matmul;
+mod matmul_lanes;
+mod matmul_tiles;
 mod matvec;
 mod matvec_norm;
 mod matvec_residual;
 mod matvec_swiglu;
+mod prompt;
 pub mod reference;
 mod rms_norm;
 mod rope;
@@ -35,22 +40,27 @@ pub use argmax::{ARGMAX, NOT_A_NUMBER};
 pub use attend::{ATTEND, HeadShape, Splits};
 pub use attend_merge::ATTEND_MERGE;
 pub use attention::ATTENTION;
+pub use attention_lanes::ATTENTION_LANES;
+pub use attention_tiles::ATTENTION_TILES;
 pub use cache::{CacheFormat, CacheLayout};
 pub use embed::EMBED;
 pub use embed_norm::EMBED_NORM;
-pub use expert_groups::{EXPERT_GROUPS, GROUP_WORDS, NOBODY, groups_of};
-pub use expert_matmul::EXPERT_MATMUL;
+pub use expert_groups::{EXPERT_GROUPS, NOBODY, groups_of};
+pub use expert_matmul_lanes::EXPERT_MATMUL_LANES;
+pub use expert_matmul_tiles::EXPERT_MATMUL_TILES;
 pub use expert_matvec::EXPERT_MATVEC;
 pub use expert_residual::EXPERT_RESIDUAL;
 pub use expert_sum::EXPERT_SUM;
 pub use expert_swiglu::EXPERT_SWIGLU;
 pub use head_norm::HEAD_NORM;
 pub use layer_norm::LAYER_NORM;
-pub use matmul::MATMUL;
+pub use matmul_lanes::MATMUL_LANES;
+pub use matmul_tiles::MATMUL_TILES;
 pub use matvec::MATVEC;
 pub use matvec_norm::MATVEC_NORM;
 pub use matvec_residual::MATVEC_RESIDUAL;
 pub use matvec_swiglu::MATVEC_SWIGLU;
+pub use prompt::{BatchMapping, Batched, PromptTuning};
 pub use reference::{Call, Planes};
 pub use rms_norm::RMS_NORM;
 pub use rope::{ROPE, rope_workgroups};
@@ -59,7 +69,7 @@ pub use swiglu::SWIGLU;
 pub use variant::{Assembled, AttentionTuning, Tuning, Variant, XSource};
 
 /// Every kernel.
-pub static ALL: [&Kernel; 24] = [
+pub static ALL: [&Kernel; 28] = [
     &EMBED,
     &EMBED_NORM,
     &RMS_NORM,
@@ -68,18 +78,22 @@ pub static ALL: [&Kernel; 24] = [
     &MATVEC_NORM,
     &MATVEC_RESIDUAL,
     &MATVEC_SWIGLU,
-    &MATMUL,
+    &MATMUL_LANES,
+    &MATMUL_TILES,
     &ADD_BIAS,
     &HEAD_NORM,
     &ROPE,
     &ATTENTION,
     &ATTEND,
     &ATTEND_MERGE,
+    &ATTENTION_LANES,
+    &ATTENTION_TILES,
     &SWIGLU,
     &ROUTE,
     &EXPERT_GROUPS,
     &EXPERT_MATVEC,
-    &EXPERT_MATMUL,
+    &EXPERT_MATMUL_LANES,
+    &EXPERT_MATMUL_TILES,
     &EXPERT_SUM,
     &EXPERT_SWIGLU,
     &EXPERT_RESIDUAL,
@@ -124,6 +138,10 @@ pub struct Needs {
     pub heads: bool,
     /// `x_direct.wgsl` or `x_broadcast.wgsl`: activations read block by block.
     pub x: bool,
+    /// `eight_direct.wgsl` or `eight_broadcast.wgsl`: quads of eight rows, and with weights their products.
+    pub eight: bool,
+    /// `staged_product.wgsl`: products through workgroup memory.
+    pub staged: bool,
     /// `reduce.wgsl` or `reduce_subgroup.wgsl`.
     pub reduce: bool,
     /// `cache_FORMAT.wgsl`: how keys and values are stored.
@@ -141,6 +159,8 @@ impl Needs {
         norm: false,
         lane8: false,
         heads: false,
+        eight: false,
+        staged: false,
         reduce: false,
         cache: false,
         cache_store: false,

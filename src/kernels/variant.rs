@@ -1,6 +1,6 @@
 //! A kernel's variant (formats, capabilities, numbers) and the WGSL text that it is assembled from.
 
-use super::{CacheFormat, HeadShape, Kernel};
+use super::{CacheFormat, HeadShape, Kernel, PromptTuning};
 use crate::{format::WeightFormat, platform};
 
 /// How a matrix kernel's lanes come by the activations, 32 at a time.
@@ -43,6 +43,7 @@ pub struct Tuning {
     pub tiles: u32,
     pub x_source: XSource,
     pub attention: AttentionTuning,
+    pub prompt: PromptTuning,
 }
 
 impl Tuning {
@@ -61,6 +62,7 @@ impl Tuning {
             split_keys: 256,
             most_splits: 16,
         },
+        prompt: PromptTuning::TILES,
     };
 
     /// For a CPU that plays GPU: no barrier pays, so a thread sums whole rows.
@@ -68,6 +70,7 @@ impl Tuning {
         k_split: 1,
         tiles: 8,
         attention: AttentionTuning { width: 64, ..Self::BASELINE.attention },
+        prompt: PromptTuning::LANES,
         ..Self::BASELINE
     };
 
@@ -77,7 +80,8 @@ impl Tuning {
         let mut all = vec![Self::BASELINE, Self::SOFTWARE];
         if let Some([min, max]) = subgroup_size {
             let attention = AttentionTuning { four_lanes: true, ..Self::BASELINE.attention };
-            all.push(Self { subgroups: true, lane8: min >= 8, k_split: 16, attention, ..Self::BASELINE });
+            let prompt = PromptTuning::LARGE_TILES;
+            all.push(Self { subgroups: true, lane8: min >= 8, k_split: 16, attention, prompt, ..Self::BASELINE });
             if [min, max] == [8, 8] {
                 let attention = AttentionTuning { width: 8, one_subgroup: true, ..Self::SOFTWARE.attention };
                 let x_source = XSource::Broadcast;
@@ -103,10 +107,11 @@ impl std::fmt::Display for Variant {
         parts.extend(self.format.map(|format| format.name().to_string()));
         parts.extend(self.cache.map(|cache| format!("cache {}", cache.name())));
         parts.extend(self.heads.map(|heads| format!("heads {}x{}", heads.sharing, heads.head_dim)));
-        let Tuning { reduce_width, subgroups, lane8, k_split, tiles, x_source, attention } = self.tuning;
+        let Tuning { reduce_width, subgroups, lane8, k_split, tiles, x_source, attention, prompt } = self.tuning;
         parts.push(format!("width {reduce_width} split {k_split} tiles {tiles}"));
         parts.extend(subgroups.then(|| "subgroups".to_string()));
         parts.extend(lane8.then(|| "lane8".to_string()));
+        parts.extend((prompt.token_quads > 1).then(|| "two quads of tokens".to_string()));
         parts.extend((x_source == XSource::Broadcast).then(|| "broadcast".to_string()));
         parts.extend(attention.one_subgroup.then(|| "one subgroup".to_string()));
         parts.extend(attention.four_lanes.then(|| "four lanes a key".to_string()));
@@ -138,7 +143,7 @@ impl Kernel {
     /// Linking is concatenation: WGSL lets a function be used before it is declared.
     pub fn assemble(&self, variant: Variant) -> Assembled {
         let tuning = variant.tuning;
-        let broadcast = self.needs.x && tuning.x_source == XSource::Broadcast;
+        let broadcast = (self.needs.x || self.needs.eight) && tuning.x_source == XSource::Broadcast;
         let shared_norm = self.needs.norm && tuning.k_split > 1;
         let reduces = self.needs.reduce || shared_norm;
         let four_lanes = self.needs.heads && tuning.attention.four_lanes;
@@ -148,6 +153,9 @@ impl Kernel {
         let enable = if subgroups { platform::ENABLE_SUBGROUPS } else { "" };
         let mut head =
             format!("{enable}const WIDTH = {reduce_width}u;\nconst K_SPLIT = {k_split}u;\nconst TILES = {tiles}u;\n");
+        if self.needs.staged {
+            head.push_str(&format!("const TOKEN_QUADS = {}u;\n", tuning.prompt.token_quads));
+        }
         if let Some(heads) = variant.heads {
             let HeadShape { head_dim, sharing } = heads;
             head.push_str(&format!("const HEAD_DIM = {head_dim}u;\nconst HEADS = {sharing}u;\n"));
@@ -197,6 +205,18 @@ impl Kernel {
         if self.needs.heads {
             fragment(if four_lanes { "key_lanes".into() } else { "key_lane".into() });
         }
+        if self.needs.weights && (self.needs.eight || self.needs.staged) {
+            fragment("dequantise".into());
+        }
+        if self.needs.weights && self.needs.eight {
+            fragment("products_eight".into());
+        }
+        if self.needs.staged {
+            fragment("staged_product".into());
+        }
+        if self.needs.eight {
+            fragment(if broadcast { "eight_broadcast".into() } else { "eight_direct".into() });
+        }
         if reduces {
             fragment(match (tuning.subgroups, self.needs.heads && tuning.attention.one_subgroup) {
                 (false, _) => "reduce".into(),
@@ -243,6 +263,15 @@ impl Kernel {
             let AttentionTuning { one_subgroup, four_lanes, .. } = tuning.attention;
             // The splits of keys are parameters, and the width is there already.
             own.attention = AttentionTuning { one_subgroup, four_lanes, ..own.attention };
+        }
+        if needs.eight {
+            own.x_source = tuning.x_source;
+        }
+        if needs.eight && needs.weights {
+            own.tiles = tuning.tiles;
+        }
+        if needs.staged {
+            own.prompt.token_quads = tuning.prompt.token_quads;
         }
         Variant {
             format: of.format.filter(|_| needs.weights),
@@ -296,6 +325,11 @@ fn fragment(name: &str) -> &'static str {
         "half" => include_str!("../../shaders/lib/half.wgsl"),
         "x_direct" => include_str!("../../shaders/lib/x_direct.wgsl"),
         "x_broadcast" => include_str!("../../shaders/lib/x_broadcast.wgsl"),
+        "staged_product" => include_str!("../../shaders/lib/staged_product.wgsl"),
+        "dequantise" => include_str!("../../shaders/lib/dequantise.wgsl"),
+        "products_eight" => include_str!("../../shaders/lib/products_eight.wgsl"),
+        "eight_direct" => include_str!("../../shaders/lib/eight_direct.wgsl"),
+        "eight_broadcast" => include_str!("../../shaders/lib/eight_broadcast.wgsl"),
         "reduce" => include_str!("../../shaders/lib/reduce.wgsl"),
         "reduce_subgroup" => include_str!("../../shaders/lib/reduce_subgroup.wgsl"),
         "cache_f32" => include_str!("../../shaders/lib/cache_f32.wgsl"),

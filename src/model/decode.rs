@@ -7,7 +7,8 @@
 
 use super::{
     config::{Config, NormKind},
-    transformer::{Recorder, cache_parts, cache_rows, label_of, padded, part_suffix},
+    mixture::part_suffix,
+    transformer::{Recorder, cache_parts, cache_rows, label_of, padded},
     weights::{FeedForward, Layer, Linear, Norm, Weights},
 };
 use crate::{

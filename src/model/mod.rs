@@ -4,6 +4,7 @@ pub mod config;
 pub mod decode;
 mod gguf_config;
 mod hugging_face;
+mod mixture;
 pub mod shapes;
 pub mod synthetic;
 mod transformer;

@@ -1,7 +1,7 @@
 //! The transformer as a list of dispatches: reads like the paper, knows no device.
 
 use super::{
-    config::{Config, Experts, NormKind, Routing},
+    config::{Config, NormKind},
     weights::{FeedForward, Layer, Linear, Norm, Weights},
 };
 use crate::{
@@ -10,11 +10,10 @@ use crate::{
         pack::{n_blocks, n_tiles},
     },
     kernels::{
-        ADD_BIAS, ARGMAX, ATTENTION, CacheFormat, CacheLayout, EMBED, EXPERT_GROUPS, EXPERT_MATMUL, EXPERT_MATVEC,
-        EXPERT_SUM, GROUP_WORDS, HEAD_NORM, Kernel, LAYER_NORM, MATMUL, MATVEC, RMS_NORM, ROPE, ROUTE, SWIGLU, Tuning,
-        Variant, reference::STEP_HEAD_WORDS, rope_workgroups,
+        ADD_BIAS, ARGMAX, ATTENTION, Batched, CacheFormat, CacheLayout, EMBED, HEAD_NORM, Kernel, LAYER_NORM, MATVEC,
+        RMS_NORM, ROPE, SWIGLU, Tuning, Variant, reference::STEP_HEAD_WORDS, rope_workgroups,
     },
-    placement::{ExpertStack, Matrix},
+    placement::Matrix,
     plan::{Content, Dispatch, Extent, Extent::*, Plan, Slot, Stop, WeightSlot},
 };
 
@@ -110,7 +109,7 @@ pub fn record(config: &Config, weights: &Weights<WeightSlot>, options: &RecordOp
 
 /// Whether products are by one token's activations or by a batch's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Batch {
+pub(super) enum Batch {
     One,
     Many,
 }
@@ -119,7 +118,7 @@ pub(super) struct Recorder<'a> {
     pub config: &'a Config,
     pub options: &'a RecordOptions,
     pub plan: Plan,
-    batch: Batch,
+    pub batch: Batch,
     /// Prefix of labels.
     pub layer: String,
     pub step: Slot,
@@ -189,10 +188,6 @@ impl<'a> Recorder<'a> {
         Variant { format, cache: Some(self.options.cache), heads: None, tuning: self.options.tuning }
     }
 
-    pub(super) fn experts(&self) -> Experts {
-        self.config.experts.expect("a layer with experts has a configuration of them")
-    }
-
     /// silu(gate) * up, for each of a token's `rows_per_token` feed-forward blocks.
     pub(super) fn swiglu(&mut self, gate_up: Slot, rows_per_token: usize) -> Slot {
         let n_ff = self.config.n_ff;
@@ -205,78 +200,6 @@ impl<'a> Recorder<'a> {
         let (step, grid) = (self.step, [Fixed(n_ff.div_ceil(64) as u32), rows]);
         self.push("ffn_swiglu", &SWIGLU, params, &[step, gate_up], &[h], grid);
         h
-    }
-
-    /// Which experts each token goes to, and how much each of them counts.
-    pub(super) fn route(&mut self, logits: Slot) -> [Slot; 2] {
-        let Experts { n, n_used, routing } = self.experts();
-        let (ids, shares) = (self.activation("expert_ids", n_used), self.activation("expert_shares", n_used));
-        let (sparse, jitter) = match routing {
-            Routing::TopK => (0, 0.0),
-            Routing::SparseMixer { jitter } => (1, jitter),
-        };
-        let params = vec![n as u32, n_used as u32, sparse, f32::to_bits(jitter)];
-        let step = self.step;
-        self.push("ffn_route", &ROUTE, params, &[step, logits], &[ids, shares], [PerTokens(64), Fixed(1)]);
-        [ids, shares]
-    }
-
-    /// What tells `expert_product` which experts to use: the ids of one token's, or a batch's tokens grouped by expert.
-    fn assigned(&mut self, ids: Slot) -> Slot {
-        if self.batch == Batch::One {
-            return ids;
-        }
-        let Experts { n, n_used, .. } = self.experts();
-        let n_groups = (self.options.max_tokens * n_used).div_ceil(4) + n;
-        let groups = self.plan.buffer("expert_groups", (4 * n_groups * GROUP_WORDS) as u64, Content::Activation);
-        let params = [n, n_used, n_groups].map(|p| p as u32).to_vec();
-        let step = self.step;
-        self.push("ffn_groups", &EXPERT_GROUPS, params, &[step, ids], &[groups], [Fixed(1), Fixed(1)]);
-        groups
-    }
-
-    /// One row for each assignment of a token to an expert; `per_x` of them share a row of `x`.
-    fn expert_product(
-        &mut self,
-        label: &str,
-        stack: &ExpertStack<WeightSlot>,
-        assigned: Slot,
-        x: Slot,
-        per_x: usize,
-    ) -> Slot {
-        let Experts { n, n_used, .. } = self.experts();
-        let y = self.activation(&format!("{label}.y"), n_used * stack.rows);
-        for part in &stack.parts {
-            let mut params: Vec<u32> =
-                [part.rows, n_blocks(stack.columns), part.first_expert, part.n_experts, part.first_row, stack.rows]
-                    .map(|p| p as u32)
-                    .to_vec();
-            let groups = Fixed((n_tiles(part.rows) as u32).div_ceil(self.options.tuning.tiles));
-            let (kernel, assignments) = match self.batch {
-                Batch::One => {
-                    params.extend([n_used as u32, (per_x == n_used) as u32]);
-                    (&EXPERT_MATVEC, Fixed(n_used as u32))
-                }
-                Batch::Many => {
-                    params.push(per_x as u32);
-                    (&EXPERT_MATMUL, PerAssignments { per_token: n_used as u32, of: 4, plus: n as u32 })
-                }
-            };
-            let label = format!("{label}{}", part_suffix(part.first_expert, part.first_row));
-            let d = self.dispatch(&label, kernel, params, &[assigned, x], &[y], [groups, assignments]);
-            let variant = kernel.variant(self.variant_of(Some(part.format)));
-            self.plan.push(Dispatch { weight: Some(part.tensor), variant, ..d });
-        }
-        y
-    }
-
-    /// x += the experts' rows, weighted.
-    fn expert_sum(&mut self, shares: Slot, said: Slot) {
-        let (n_embd, n_used) = (self.config.n_embd, self.experts().n_used);
-        let params = [n_embd, padded(n_embd), n_embd, n_used].map(|p| p as u32).to_vec();
-        let grid = [Fixed(n_embd.div_ceil(64) as u32), PerTokens(1)];
-        let (step, x) = (self.step, self.x);
-        self.push("ffn_expert_sum", &EXPERT_SUM, params, &[step, shares, said], &[x], grid);
     }
 
     /// RMS norms on the heads of queries and keys, in place.
@@ -363,17 +286,20 @@ impl<'a> Recorder<'a> {
         for part in &matrix.parts {
             let blocks = n_blocks(matrix.columns) as u32;
             let mut params = vec![part.rows as u32, blocks, part.first_row as u32];
-            let groups = Fixed((n_tiles(part.rows) as u32).div_ceil(tuning.tiles));
+            let n_tiles = n_tiles(part.rows) as u32;
             let label = label_of(label, part.first_row);
             let d = match self.batch {
                 Batch::One => {
                     params.push(accumulate as u32);
+                    let groups = Fixed(n_tiles.div_ceil(tuning.tiles));
                     self.dispatch(&label, &MATVEC, params, &[x], &[y], [groups, Fixed(1)])
                 }
                 Batch::Many => {
                     params.extend([y_stride as u32, accumulate as u32]);
                     let step = self.step;
-                    self.dispatch(&label, &MATMUL, params, &[step, x], &[y], [groups, PerTokens(4)])
+                    let Batched { kernel, tokens, tiles } = tuning.prompt.matmul(tuning.tiles);
+                    let grid = [Fixed(n_tiles.div_ceil(tiles)), PerTokens(tokens)];
+                    self.dispatch(&label, kernel, params, &[step, x], &[y], grid)
                 }
             };
             let variant = d.kernel.variant(self.variant_of(Some(part.format)));
@@ -415,9 +341,16 @@ impl<'a> Recorder<'a> {
         for &(first, part, [k_cache, v_cache]) in caches {
             let params = [n_heads, n_kv_heads, head_dim, rows, window, first, part, stride];
             let params = params.iter().map(|&p| p as u32).collect();
-            let grid = [Fixed((part * (n_heads / n_kv_heads)) as u32), PerTokens(1)];
+            let (kernel, tokens) = match self.batch {
+                Batch::One => (&ATTENTION, 1),
+                Batch::Many => {
+                    let Batched { kernel, tokens, .. } = self.options.tuning.prompt.attention();
+                    (kernel, tokens)
+                }
+            };
+            let grid = [Fixed((part * (n_heads / n_kv_heads)) as u32), PerTokens(tokens)];
             let (label, step) = (label_of("attention", first), self.step);
-            self.push(&label, &ATTENTION, params, &[step, q, k_cache, v_cache], &[out], grid);
+            self.push(&label, kernel, params, &[step, q, k_cache, v_cache], &[out], grid);
         }
         out
     }
@@ -467,15 +400,6 @@ impl<'a> Recorder<'a> {
             weight: None,
             grid,
         }
-    }
-}
-
-/// Tells the parts of an expert stack apart.
-pub(super) fn part_suffix(first_expert: usize, first_row: usize) -> String {
-    match (first_expert, first_row) {
-        (0, 0) => String::new(),
-        (expert, 0) => format!("+{expert}"),
-        (expert, row) => format!("+{expert}.{row}"),
     }
 }
 

@@ -119,16 +119,18 @@ impl Engine {
         }
         let cache = options.session.as_ref().map_or(CacheFormat::F16, |session| session.cache);
         let part_kv_heads = file.config.n_kv_heads;
-        let small = RecordOptions { capacity: 1, max_tokens: 1, cache, part_kv_heads, tuning: gpu.tuning };
-        let plans = plans(&file.config, &placed, &small, false);
-        let needed = check::needed(plans.iter().map(|(_, plan)| plan));
+        let needed = |tuning| {
+            let small = RecordOptions { capacity: 1, max_tokens: 1, cache, part_kv_heads, tuning };
+            let plans = plans(&file.config, &placed, &small, false);
+            check::needed(plans.iter().map(|(_, plan)| plan))
+        };
         let total = placement.bytes() + placement.host_bytes();
         gpu.check_memory("the weights", total, "a smaller model or --weights q4_0 may fit")?;
         // Kernels compile while weights are read; whether they do is for `settle` to find out.
-        let compile = async { drop(gpu.build(&check::variants(&needed, gpu.tuning)).await) };
+        let compile = async { drop(gpu.build(&check::variants(&needed(gpu.tuning), gpu.tuning)).await) };
         let weights = platform::beside(compile, gpu.load(&placement, |done| progress(done, total))).await;
         let weights = Arc::new(weights?);
-        check::settle(&mut gpu, &needed).await?;
+        check::settle(&mut gpu, needed).await?;
         gpu.save_pipelines();
         let Text { tokenizer, template, end_ids, problem } = text;
         let config = file.config;

@@ -4,7 +4,7 @@ use crate::common::gpu;
 use pocketlm::{
     CacheFormat, WeightFormat,
     backend::{
-        Cpu, check,
+        Cpu, Gpu, check,
         lockstep::{self, difference, difference_in_steps, first_difference},
     },
     format::TensorInfo,
@@ -31,12 +31,24 @@ fn every_variant_agrees_with_its_reference() {
 /// Lockstep of a small model; `sabotage` changes one dispatch on the GPU's side only.
 fn walk(config: &Config, weights: &Weights<TensorInfo>, phase: Phase, sabotage: Option<&str>) -> Option<String> {
     let gpu = gpu();
+    let tuning = gpu.tuning;
+    walk_tuned(gpu, tuning, config, weights, phase, sabotage)
+}
+
+fn walk_tuned(
+    gpu: Gpu,
+    tuning: Tuning,
+    config: &Config,
+    weights: &Weights<TensorInfo>,
+    phase: Phase,
+    sabotage: Option<&str>,
+) -> Option<String> {
     let n_tokens = if phase == Phase::Decode { 1 } else { 29 };
     pollster::block_on(async {
         let (placement, placed) = weights.place(config.tied, None, gpu.max_binding_bytes()).expect("it fits");
         let weights = Arc::new(gpu.load(&placement, |_| ()).await.expect("it loads"));
         let (cache, part_kv_heads) = (CacheFormat::F16, config.n_kv_heads);
-        let options = RecordOptions { capacity: 48, max_tokens: 32, cache, part_kv_heads, tuning: gpu.tuning };
+        let options = RecordOptions { capacity: 48, max_tokens: 32, cache, part_kv_heads, tuning };
         let plan = record(config, &placed, &options, phase);
         let angles = config.rope.angles(48);
         let memory = gpu.allocate(&[&plan], &weights, &angles).await.expect("it fits");
@@ -63,7 +75,13 @@ fn walk(config: &Config, weights: &Weights<TensorInfo>, phase: Phase, sabotage: 
 fn lockstep_agrees() {
     for (name, config, weights) in synthetic::all_tiny(WeightFormat::Q8_0, 3).expect("small models") {
         for phase in [Phase::Prompt, Phase::Decode] {
-            assert_eq!(walk(&config, &weights, phase, None), None, "{name}, {phase:?}");
+            for tuning in [gpu().tuning, Tuning::BASELINE] {
+                assert_eq!(
+                    walk_tuned(gpu(), tuning, &config, &weights, phase, None),
+                    None,
+                    "{name}, {phase:?}, {tuning:?}"
+                );
+            }
         }
     }
 }
@@ -131,11 +149,11 @@ fn a_failing_tuning_gives_way() {
     // 16384 invocations are more than any adapter has.
     gpu.tuning = Tuning { tiles: 2048, ..Tuning::SOFTWARE };
     let formats = Variant { format: Some(WeightFormat::Q4_0), cache: None, heads: None, tuning: Tuning::BASELINE };
-    let needed = vec![(&kernels::MATMUL, formats)];
-    pollster::block_on(check::settle(&mut gpu, &needed)).expect("the baseline runs");
+    let needed = |tuning: Tuning| vec![(tuning.prompt.matmul(tuning.tiles).kernel, formats)];
+    pollster::block_on(check::settle(&mut gpu, needed)).expect("the baseline runs");
     assert_eq!(gpu.tuning, Tuning::BASELINE);
     let preferred = crate::common::gpu().tuning;
     gpu.tuning = preferred;
-    pollster::block_on(check::settle(&mut gpu, &needed)).expect("it runs");
+    pollster::block_on(check::settle(&mut gpu, needed)).expect("it runs");
     assert_eq!(gpu.tuning, preferred, "what works is kept");
 }

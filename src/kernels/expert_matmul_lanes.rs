@@ -1,23 +1,24 @@
-//! A batch's activations times the packed matrices of the experts that its tokens are assigned to.
+//! A batch's activations times the packed matrices of the experts that its tokens are assigned to, for a CPU that plays GPU.
 
-use super::{Call, GROUP_WORDS, Kernel, NOBODY, Needs};
+use super::{BatchMapping, Call, Kernel, NOBODY, Needs};
 
-pub static EXPERT_MATMUL: Kernel = Kernel {
-    name: "expert_matmul",
-    shader: include_str!("../../shaders/expert_matmul.wgsl"),
+pub static EXPERT_MATMUL_LANES: Kernel = Kernel {
+    name: "expert_matmul_lanes",
+    shader: include_str!("../../shaders/expert_matmul_lanes.wgsl"),
     params: &["n_rows", "n_blocks", "first_expert", "n_experts", "y_first", "y_stride", "per_x"],
     reads: &["groups", "x"],
     writes: &["y"],
-    needs: Needs { weights: true, x: true, ..Needs::NOTHING },
-    reference,
+    needs: Needs { weights: true, eight: true, ..Needs::NOTHING },
+    reference: |call| expert_products(call, BatchMapping::Lanes),
     tolerance: 1e-5,
 };
 
-fn reference(call: &mut Call<'_>) {
+/// The reference, for groups as large as those of the kernel for `mapping`.
+pub(super) fn expert_products(call: &mut Call<'_>, mapping: BatchMapping) {
     let [n_rows, n_blocks, first_expert, n_experts, y_first, y_stride, per_x] =
         [0, 1, 2, 3, 4, 5, 6].map(|i| call.count(i));
     let (groups, x) = (call.reads[0], call.read(1));
-    for group in groups.chunks_exact(GROUP_WORDS) {
+    for group in groups.chunks_exact(1 + mapping.expert_group()) {
         let expert = (group[0] as usize).wrapping_sub(first_expert);
         if expert >= n_experts {
             continue;

@@ -1,14 +1,14 @@
-//! A packed matrix times the activations of a batch of tokens.
+//! A packed matrix times the activations of a batch of tokens, for a CPU that plays GPU.
 
 use super::{Call, Kernel, Needs};
 
-pub static MATMUL: Kernel = Kernel {
-    name: "matmul",
-    shader: include_str!("../../shaders/matmul.wgsl"),
+pub static MATMUL_LANES: Kernel = Kernel {
+    name: "matmul_lanes",
+    shader: include_str!("../../shaders/matmul_lanes.wgsl"),
     params: &["n_rows", "n_blocks", "y_first", "y_stride", "accumulate"],
     reads: &["step", "x"],
     writes: &["y"],
-    needs: Needs { weights: true, x: true, ..Needs::NOTHING },
+    needs: Needs { weights: true, eight: true, ..Needs::NOTHING },
     reference,
     tolerance: 1e-5,
 };

@@ -1,0 +1,74 @@
+//! How a batch of tokens is worked on: by which kernels, and how much of it each of their workgroups takes.
+
+use super::{
+    ATTENTION_LANES, ATTENTION_TILES, EXPERT_MATMUL_LANES, EXPERT_MATMUL_TILES, Kernel, MATMUL_LANES, MATMUL_TILES,
+};
+
+/// How the products and the attention of a batch are shared among lanes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum BatchMapping {
+    /// Tiles of the result belong to workgroups, and what goes into them is staged in workgroup memory: for GPUs.
+    Tiles,
+    /// Lanes walk whole rows of weights with sums for eight tokens, without barriers: for CPUs that play GPU.
+    Lanes,
+}
+
+/// The part of a tuning that is for batches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PromptTuning {
+    pub mapping: BatchMapping,
+    /// Quads of tokens that a lane sums in a tiled product, 1 or 2: more need more registers and fewer loads.
+    pub token_quads: u32,
+}
+
+/// A kernel of a batch and what each of its workgroups takes.
+#[derive(Debug, Clone, Copy)]
+pub struct Batched {
+    pub kernel: &'static Kernel,
+    /// Tokens, or assignments of tokens to one expert.
+    pub tokens: u32,
+    /// Tiles of 32 rows.
+    pub tiles: u32,
+}
+
+impl BatchMapping {
+    /// Assignments of tokens to one expert that are listed and multiplied together.
+    pub fn expert_group(self) -> usize {
+        match self {
+            Self::Tiles => 64,
+            Self::Lanes => 8,
+        }
+    }
+}
+
+impl PromptTuning {
+    /// Needs no more registers than small GPUs have.
+    pub const TILES: Self = Self { mapping: BatchMapping::Tiles, token_quads: 1 };
+    pub const LARGE_TILES: Self = Self { token_quads: 2, ..Self::TILES };
+    pub const LANES: Self = Self { mapping: BatchMapping::Lanes, ..Self::TILES };
+
+    /// The kernel for attention.
+    pub fn attention(self) -> Batched {
+        match self.mapping {
+            BatchMapping::Tiles => Batched { kernel: &ATTENTION_TILES, tokens: 32, tiles: 1 },
+            BatchMapping::Lanes => Batched { kernel: &ATTENTION_LANES, tokens: 8, tiles: 1 },
+        }
+    }
+
+    /// The kernel for a product, where one of lanes takes `tiles`.
+    pub fn matmul(self, tiles: u32) -> Batched {
+        match self.mapping {
+            BatchMapping::Tiles => Batched { kernel: &MATMUL_TILES, tokens: 64, tiles: 2 },
+            BatchMapping::Lanes => Batched { kernel: &MATMUL_LANES, tokens: 8, tiles },
+        }
+    }
+
+    /// The kernel for a product with experts, where one of lanes takes `tiles`.
+    pub fn expert_matmul(self, tiles: u32) -> Batched {
+        let kernel = match self.mapping {
+            BatchMapping::Tiles => &EXPERT_MATMUL_TILES,
+            BatchMapping::Lanes => &EXPERT_MATMUL_LANES,
+        };
+        Batched { kernel, tokens: self.mapping.expert_group() as u32, ..self.matmul(tiles) }
+    }
+}
