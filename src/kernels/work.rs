@@ -1,0 +1,207 @@
+//! What a dispatch has to do: the bytes it must move and the operations it must carry out, from its parameters alone.
+//!
+//! Bytes are counted as an ideal device moves them: what is read comes from memory once, however many workgroups use it,
+//! and what is written goes there once. A kernel that moves more is slower than it could be, and the report shows it.
+
+use super::{CacheFormat, CacheLayout, Kernel, Variant};
+use crate::format::{WeightFormat, pack};
+
+/// What the parameters leave open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Situation {
+    /// Tokens of the batch.
+    pub n_tokens: usize,
+    /// Position of its first token.
+    pub position: usize,
+    /// Experts of a layer, of which a dispatch may hold a part; 0 in a model without.
+    pub n_experts: usize,
+    /// Experts that a token uses.
+    pub n_used: usize,
+}
+
+/// Which of a device's arithmetic units a kernel is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Unit {
+    F32,
+    F16,
+    /// Products of four packed 8-bit numbers.
+    Dot8,
+    CooperativeMatrix,
+}
+
+/// Bytes and operations of one dispatch.
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Work {
+    pub weight_bytes: u64,
+    /// Activations, caches, tables.
+    pub read_bytes: u64,
+    pub written_bytes: u64,
+    /// Multiplications and additions, two for each weight and token.
+    pub operations: f64,
+    pub unit: Unit,
+}
+
+impl Work {
+    /// All bytes that are read.
+    pub fn bytes_in(&self) -> u64 {
+        self.weight_bytes + self.read_bytes
+    }
+
+    /// All bytes that are moved.
+    pub fn bytes(&self) -> u64 {
+        self.bytes_in() + self.written_bytes
+    }
+}
+
+/// The work of `kernel` with `params`, a dispatch's words; `None` for a kernel that nobody has counted.
+pub fn work(kernel: &Kernel, variant: Variant, params: &[u32], situation: Situation) -> Option<Work> {
+    let call = Counting { kernel, variant, params, situation };
+    Some(match kernel.name {
+        "matvec" => call.product(1),
+        "matmul" => call.product(situation.n_tokens),
+        "expert_matvec" => call.experts(1),
+        "expert_matmul" => call.experts(situation.n_tokens),
+        "attention" => call.attention(),
+        "rope" => call.rope(),
+        _ => call.small()?,
+    })
+}
+
+/// A float or an id.
+const WORD: usize = 4;
+
+struct Counting<'a> {
+    kernel: &'a Kernel,
+    variant: Variant,
+    params: &'a [u32],
+    situation: Situation,
+}
+
+impl Counting<'_> {
+    fn param(&self, name: &str) -> usize {
+        self.kernel.param(self.params, name)
+    }
+
+    fn work(&self, weight_bytes: u64, read: usize, written: usize, operations: f64) -> Work {
+        let (read_bytes, written_bytes) = ((WORD * read) as u64, (WORD * written) as u64);
+        Work { weight_bytes, read_bytes, written_bytes, operations, unit: Unit::F32 }
+    }
+
+    fn format(&self) -> WeightFormat {
+        self.variant.format.expect("a kernel with weights has their format")
+    }
+
+    fn product(&self, n_tokens: usize) -> Work {
+        let (rows, columns) = (self.param("n_rows"), self.param("n_blocks") * pack::BLOCK_COLUMNS);
+        let accumulated = if self.param("accumulate") == 1 { n_tokens * rows } else { 0 };
+        let weights = pack::packed_bytes(self.format(), rows, columns);
+        self.work(
+            weights,
+            n_tokens * columns + accumulated,
+            n_tokens * rows,
+            2.0 * (rows * columns) as f64 * n_tokens as f64,
+        )
+    }
+
+    /// Which experts a batch uses is not known beforehand: counted is what it uses on average when each token chooses
+    /// freely.
+    fn experts(&self, n_tokens: usize) -> Work {
+        let Situation { n_experts, n_used, .. } = self.situation;
+        let (rows, columns) = (self.param("n_rows"), self.param("n_blocks") * pack::BLOCK_COLUMNS);
+        let held = self.param("n_experts") as f64;
+        let share = held / n_experts.max(1) as f64;
+        let assignments = (n_tokens * n_used) as f64;
+        // Of a token's experts no two are the same; those of different tokens may be.
+        let unused = (1.0 - n_used as f64 / n_experts.max(1) as f64).powi(n_tokens as i32);
+        let x_rows = match self.kernel.name {
+            "expert_matvec" if self.param("shared_x") == 1 => 1.0,
+            "expert_matvec" => assignments * share,
+            _ => assignments / self.param("per_x") as f64,
+        };
+        let weights = pack::packed_bytes(self.format(), rows, columns) as f64 * held * (1.0 - unused);
+        let written = assignments * share * rows as f64;
+        let operations = 2.0 * written * columns as f64;
+        self.work(weights as u64, (x_rows * columns as f64) as usize, written as usize, operations)
+    }
+
+    fn layout(&self) -> CacheLayout {
+        let format = self.variant.cache.unwrap_or(CacheFormat::F32);
+        CacheLayout { format, n_heads: self.param("part_kv_heads"), head_dim: self.param("head_dim") }
+    }
+
+    fn attention(&self) -> Work {
+        let Situation { n_tokens, position, .. } = self.situation;
+        let (layout, window) = (self.layout(), self.param("window"));
+        let seen_by = |token: usize| {
+            let end = position + token + 1;
+            if window > 0 { end.min(window) } else { end }
+        };
+        // Keys that some token of the batch sees, and pairs of a token and a key that it sees.
+        let end = position + n_tokens;
+        let keys = if window > 0 { end.min(window - 1 + n_tokens) } else { end };
+        let pairs: usize = (0..n_tokens).map(seen_by).sum();
+        let heads = layout.n_heads * (self.param("n_heads") / self.param("n_kv_heads"));
+        let numbers = n_tokens * heads * layout.head_dim;
+        let cached = 2 * keys * layout.row_words();
+        self.work(0, numbers + cached, numbers, 4.0 * (heads * layout.head_dim) as f64 * pairs as f64)
+    }
+
+    fn rope(&self) -> Work {
+        let (layout, n_tokens) = (self.layout(), self.situation.n_tokens);
+        let queries = layout.n_heads * (self.param("n_heads") / self.param("n_kv_heads")) * layout.head_dim;
+        let keys = layout.n_heads * layout.head_dim;
+        let read = queries + 2 * keys + self.param("rope_dim");
+        let written = queries + 2 * layout.row_words();
+        // Three for each number that is rotated, and a scale for each of the queries.
+        let operations = 3 * (queries + keys) + queries;
+        self.work(0, n_tokens * read, n_tokens * written, (n_tokens * operations) as f64)
+    }
+
+    /// Kernels whose time is a launch's, whatever they compute: counted to a few per cent.
+    fn small(&self) -> Option<Work> {
+        let n_tokens = self.situation.n_tokens;
+        Some(match self.kernel.name {
+            "embed" => {
+                let dim = self.param("dim");
+                let row = pack::packed_bytes(self.format(), pack::TILE_ROWS, dim) / pack::TILE_ROWS as u64;
+                self.work(row * n_tokens as u64, n_tokens, n_tokens * dim, (2 * n_tokens * dim) as f64)
+            }
+            "rms_norm" | "layer_norm" => {
+                let (dim, rows) = (self.param("dim"), if self.param("last_only") == 1 { 1 } else { n_tokens });
+                let vectors = self.kernel.reads.len() - 2;
+                self.work(0, (rows + vectors) * dim, rows * dim, (4 * rows * dim) as f64)
+            }
+            "head_norm" => {
+                let heads = self.param("n_heads") + self.param("n_kv_heads");
+                let numbers = heads * self.param("head_dim") * n_tokens;
+                self.work(0, numbers + 2 * self.param("head_dim"), numbers, (4 * numbers) as f64)
+            }
+            "add_bias" => {
+                let (dim, rows) = (self.param("dim"), self.param("rows"));
+                let rows = if rows > 0 { rows } else { n_tokens };
+                self.work(0, (rows + 1) * dim, rows * dim, (rows * dim) as f64)
+            }
+            "swiglu" => {
+                let numbers = self.param("dim") * self.param("rows_per_token") * n_tokens;
+                self.work(0, 2 * numbers, numbers, (5 * numbers) as f64)
+            }
+            "argmax" => self.work(0, self.param("n_vocab"), 1, self.param("n_vocab") as f64),
+            "route" => {
+                let logits = self.param("n_experts") * n_tokens;
+                let used = self.param("n_used");
+                self.work(0, logits, 2 * used * n_tokens, (4 * used * logits) as f64)
+            }
+            "expert_groups" => {
+                let (ids, groups) = (self.param("n_used") * n_tokens, self.param("n_groups"));
+                self.work(0, ids, groups * super::GROUP_WORDS, (ids * self.param("n_experts")) as f64)
+            }
+            "expert_sum" => {
+                let (dim, used) = (self.param("dim"), self.param("n_used"));
+                let read = n_tokens * (used * (dim + 1) + dim);
+                self.work(0, read, n_tokens * dim, (2 * n_tokens * used * dim) as f64)
+            }
+            _ => return None,
+        })
+    }
+}
