@@ -3,7 +3,7 @@
 use super::{kernels::commit, options::ModelOptions};
 use crate::{
     TextNeed,
-    measure::{About, BenchOptions, bench, measure_ceilings, table},
+    measure::{About, BenchOptions, bench, measure_copy, table},
     platform::now_s,
     timing::Method,
 };
@@ -55,13 +55,13 @@ impl Bench {
         let about = About::now(&engine.gpu.report, &self.model.name(), commit());
         let bar = ProgressBar::new(1000);
         let found = pollster::block_on(async {
-            let ceilings = measure_ceilings(&engine.gpu, &Method::QUICK, |_| ()).await?;
+            let copy_bytes_per_s = measure_copy(&engine.gpu, &Method { budget_s: 1.0, ..Method::QUICK }).await?;
             let options = BenchOptions {
                 n_prompt: self.prompt,
                 n_decode: self.n,
                 depths: self.depth.clone(),
                 rounds: self.rounds as usize,
-                copy_bytes_per_s: ceilings.copy_bytes_per_s(),
+                copy_bytes_per_s,
                 load_s,
             };
             bench(&mut session, &options, about, |share| bar.set_position((1000.0 * share) as u64)).await

@@ -3,7 +3,7 @@
 use super::options::ModelOptions;
 use crate::{
     backend::Gpu,
-    measure::{About, ExamineOptions, Examination, Subject, SubjectOptions, compare, examine, page, parse, table},
+    measure::{About, Examination, ExamineOptions, Subject, SubjectOptions, compare, examine, page, parse, table},
     timing::Method,
 };
 use anyhow::Context;

@@ -73,12 +73,9 @@ impl Ceiling {
     fn of_time(timing: &Timing) -> Self {
         match plausible_rate(1.0, timing, None) {
             Err(why) => Self::missing(why),
-            Ok(_) => Self {
-                value: Some(timing.median_s),
-                low: Some(timing.low_s),
-                high: Some(timing.high_s),
-                missing: None,
-            },
+            Ok(_) => {
+                Self { value: Some(timing.median_s), low: Some(timing.low_s), high: Some(timing.high_s), missing: None }
+            }
         }
     }
 }
@@ -114,10 +111,8 @@ impl Ceilings {
 }
 
 fn on_curve(curve: &[Point], working_set: u64) -> Option<f64> {
-    let known: Vec<(f64, f64)> = curve
-        .iter()
-        .filter_map(|point| Some(((point.bytes as f64).log2(), point.bytes_per_s.value?)))
-        .collect();
+    let known: Vec<(f64, f64)> =
+        curve.iter().filter_map(|point| Some(((point.bytes as f64).log2(), point.bytes_per_s.value?))).collect();
     let (x, last) = ((working_set.max(1) as f64).log2(), *known.last()?);
     let above = known.iter().position(|(size, _)| *size >= x);
     Some(match above {
@@ -134,17 +129,22 @@ fn on_curve(curve: &[Point], working_set: u64) -> Option<f64> {
 ///
 /// Errors: [`Error::Device`], [`Error::OutOfMemory`].
 pub async fn measure_ceilings(gpu: &Gpu, method: &Method, mut progress: impl FnMut(f64)) -> Result<Ceilings> {
-    let probes = allocate(gpu, method).await?;
+    let probes = allocate(gpu, method, false).await?;
     let timer = Timer::new(gpu, *method);
     let items: Vec<_> = probes.all.iter().map(|probe| probe.item.clone()).collect();
     // About as many counts of runs as there will be.
     let expected = (items.len() * (8 + 5 * method.rounds)) as f64;
     let mut n = 0.0;
     let timings = timer
-        .time(&probes.program, &items, |_| (), || {
-            n += 1.0;
-            progress(f64::min(n / expected, 0.95));
-        })
+        .time(
+            &probes.program,
+            &items,
+            |_| (),
+            || {
+                n += 1.0;
+                progress(f64::min(n / expected, 0.95));
+            },
+        )
         .await?;
     let mut found = Vec::new();
     for (probe, timing) in probes.all.iter().zip(&timings) {
@@ -176,8 +176,23 @@ pub async fn measure_ceilings(gpu: &Gpu, method: &Method, mut progress: impl FnM
     })
 }
 
-/// As large a working set as fits: half as much until the device agrees.
-async fn allocate(gpu: &Gpu, method: &Method) -> Result<Probes> {
+/// Bytes a second of a copy that no cache holds, measured alone; `None` where it was lost in noise.
+///
+/// Errors: as [`measure_ceilings`].
+pub async fn measure_copy(gpu: &Gpu, method: &Method) -> Result<Option<f64>> {
+    let probes = allocate(gpu, method, true).await?;
+    let items: Vec<_> = probes.all.iter().map(|probe| probe.item.clone()).collect();
+    let timings = Timer::new(gpu, *method).time(&probes.program, &items, |_| (), || ()).await?;
+    let mut best = None;
+    for (probe, timing) in probes.all.iter().zip(&timings) {
+        let found = judge(gpu, &probes, probe, timing).await?;
+        best = best.into_iter().chain(found.value).reduce(f64::max);
+    }
+    Ok(best)
+}
+
+/// As large a working set as fits: a quarter of it until the device agrees.
+async fn allocate(gpu: &Gpu, method: &Method, copies_only: bool) -> Result<Probes> {
     let software = gpu.report.kind == "software";
     let quick = method.budget_s < 1.0;
     let mut largest: u64 = match (software, quick) {
@@ -185,9 +200,13 @@ async fn allocate(gpu: &Gpu, method: &Method) -> Result<Probes> {
         (true, false) => 64 << 20,
         (false, _) => 256 << 20,
     };
-    let smallest = if quick { largest / 16 } else { 256 << 10 };
     loop {
-        match Probes::new(gpu, Extent { smallest, largest, software }).await {
+        let smallest = match (copies_only, quick) {
+            (true, _) => largest,
+            (false, true) => largest / 16,
+            (false, false) => 256 << 10,
+        };
+        match Probes::new(gpu, Extent { smallest, largest, software, copies_only }).await {
             Err(Error::OutOfMemory { .. } | Error::TooLarge { .. }) if largest > 16 << 20 => largest /= 4,
             other => return other,
         }

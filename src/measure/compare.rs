@@ -122,7 +122,10 @@ fn doubts(old: &Examination, new: &Examination) -> Vec<String> {
     if let (Some(then), Some(now)) = (old.ceilings.copy_bytes_per_s(), new.ceilings.copy_bytes_per_s()) {
         let by = now / then - 1.0;
         if by.abs() > 0.1 {
-            doubts.push(format!("the device itself copies {:+.0} % bytes a second: it was not in the same state", 100.0 * by));
+            doubts.push(format!(
+                "the device itself copies {:+.0} % bytes a second: it was not in the same state",
+                100.0 * by
+            ));
         }
     }
     doubts

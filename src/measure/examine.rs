@@ -116,11 +116,8 @@ async fn examine_pass(
     progress: &mut impl FnMut(&str, f64),
 ) -> Result<PhaseReport> {
     let n_tokens = pass.situation.n_tokens;
-    let mut items: Vec<Item> = pass
-        .groups
-        .iter()
-        .map(|group| Item { dispatches: group.turns.clone(), n_tokens, together: false })
-        .collect();
+    let mut items: Vec<Item> =
+        pass.groups.iter().map(|group| Item { dispatches: group.turns.clone(), n_tokens, together: false }).collect();
     items.push(Item { dispatches: (0..pass.n_dispatches).collect(), n_tokens, together: true });
     let expected = (items.len() * (6 + 5 * timer.method.rounds)) as f64;
     let mut n = 0.0;
@@ -149,6 +146,15 @@ async fn examine_pass(
         waterfall,
         waterfall_by: waterfall_by.into(),
     })
+}
+
+impl PhaseReport {
+    /// What a pass for each dispatch has cost, as a share of what the whole takes without; `None` where the waterfall was
+    /// made otherwise. Its times are for proportions, never for figures.
+    pub fn stamps_cost(&self) -> Option<f64> {
+        let end = self.waterfall.iter().map(|bar| bar.end_s).fold(0.0, f64::max);
+        (self.waterfall_by == "stamps").then(|| end / self.whole.median_s - 1.0)
+    }
 }
 
 impl KernelRow {

@@ -7,6 +7,7 @@ mod ceilings;
 mod compare;
 mod examine;
 pub mod page;
+mod plot;
 mod probes;
 mod rooflines;
 mod subject;
@@ -14,7 +15,7 @@ pub mod table;
 
 pub use about::About;
 pub use bench::{Bench, BenchOptions, BenchRow, PathTaken, bench, wrong_paths};
-pub use ceilings::{Ceiling, Ceilings, Point, measure_ceilings};
+pub use ceilings::{Ceiling, Ceilings, Point, measure_ceilings, measure_copy};
 pub use compare::{Change, Comparison, compare, parse};
 pub use examine::{Examination, ExamineOptions, KIND, KernelRow, PhaseReport, WaterfallBar, examine};
 pub use rooflines::{Bound, Limit, bound};

@@ -59,6 +59,8 @@ pub(super) struct Extent {
     pub largest: u64,
     /// A CPU that plays GPU: little work is enough to fill it.
     pub software: bool,
+    /// Nothing but copies.
+    pub copies_only: bool,
 }
 
 /// Every probe, with the plan, the memory and the program that it runs in.
@@ -77,9 +79,11 @@ impl Probes {
     /// Errors: [`crate::Error::Device`], [`crate::Error::OutOfMemory`].
     pub async fn new(gpu: &Gpu, extent: Extent) -> Result<Self> {
         let mut maker = Maker { gpu, extent, plan: Plan::default(), all: Vec::new() };
-        maker.touches();
+        if !extent.copies_only {
+            maker.touches();
+            maker.arithmetic();
+        }
         maker.moves();
-        maker.arithmetic();
         let Maker { plan, all, .. } = maker;
         let weights: Arc<GpuWeights> = Arc::new(gpu.load(&Placement::default(), |_| ()).await?);
         let memory = gpu.allocate(&[&plan], &weights, &[]).await?;
@@ -92,7 +96,9 @@ impl Probes {
                 gpu.write_at(&memory, &buffer.name, 4 * first as u64, &content[..n]);
             }
         }
-        gpu.write(&memory, "start", &start());
+        if !extent.copies_only {
+            gpu.write(&memory, "start", &start());
+        }
         gpu.finished("filling memory").await?;
         Ok(Self { all, plan, memory, program, content })
     }
@@ -131,7 +137,13 @@ impl Probes {
                 let mut writes = [vec![0; PROBE_WIDTH]];
                 let (params, cache) = (&dispatch.params[..], CacheFormat::F32);
                 let reads = [&start()[..]];
-                (dispatch.kernel.reference)(&mut Call { params, reads: &reads, writes: &mut writes, planes: None, cache });
+                (dispatch.kernel.reference)(&mut Call {
+                    params,
+                    reads: &reads,
+                    writes: &mut writes,
+                    planes: None,
+                    cache,
+                });
                 let [want] = writes;
                 let float = dispatch.kernel.tolerance > 0.0;
                 // Rounding adds up over more steps than the kernel's own test takes.
@@ -208,7 +220,7 @@ impl Maker<'_> {
     /// Copies and reads of every working set, each in two ways.
     fn moves(&mut self) {
         let chunk = (128 << 20).min(1 << self.gpu.max_binding_bytes().ilog2());
-        let Extent { smallest, largest, software } = self.extent;
+        let Extent { smallest, largest, software, copies_only } = self.extent;
         // So much is read at least, over and over if need be, for a dispatch's launch to matter little.
         let least: u64 = if software { 1 << 20 } else { 64 << 20 };
         let mut bytes = smallest;
@@ -222,7 +234,7 @@ impl Maker<'_> {
                 }
                 self.probe(Kind::Copy(bytes), &PROBE_COPY, copies, 2.0 * half as f64);
             }
-            for per_lane in [4u64, 16] {
+            for per_lane in [4u64, 16].into_iter().filter(|_| !copies_only) {
                 let (part, mut reads) = (bytes.min(chunk), Vec::new());
                 let read = part.max(least.min(chunk));
                 let n_lanes = read / 16 / per_lane;

@@ -218,7 +218,8 @@ impl Group {
         let work = work(dispatch.kernel, variant, params, pass.situation);
         // Weights and caches are each dispatch's own, activations are shared.
         let own = dispatch.weight.is_some() || dispatch.kernel.needs.cache;
-        let working_set = work.map_or(0, |work| if own { self.turns.len() as u64 * work.bytes_in() } else { work.bytes() });
+        let working_set =
+            work.map_or(0, |work| if own { self.turns.len() as u64 * work.bytes_in() } else { work.bytes() });
         let layer_and_label = dispatch.label.split_once('.');
         let mut row = KernelRow {
             label: layer_and_label.map_or(dispatch.label.as_str(), |(_, label)| label).into(),
@@ -250,7 +251,8 @@ fn shape(kernel: &Kernel, params: &[u32], situation: &Situation) -> String {
         return format!("{} x {}{tokens}", param("n_rows"), 32 * param("n_blocks"));
     }
     if has("n_heads") && has("head_dim") {
-        let keys = if has("window") { format!(", {} keys", situation.position + situation.n_tokens) } else { String::new() };
+        let keys =
+            if has("window") { format!(", {} keys", situation.position + situation.n_tokens) } else { String::new() };
         return format!("{}/{} heads of {}{keys}{tokens}", param("n_heads"), param("n_kv_heads"), param("head_dim"));
     }
     format!("{}{tokens}", params.first().copied().unwrap_or(0))

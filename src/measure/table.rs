@@ -235,7 +235,8 @@ pub fn bench_table(bench: &Bench) -> String {
 
 /// A bench's rows with the columns that llama-bench has, so that the lines of both can stand in one table.
 pub fn bench_markdown(bench: &Bench) -> String {
-    let mut out = String::from("| model | size | params | backend | test | t/s |\n| --- | ---: | ---: | --- | ---: | ---: |\n");
+    let mut out =
+        String::from("| model | size | params | backend | test | t/s |\n| --- | ---: | ---: | --- | ---: | ---: |\n");
     for row in &bench.rows {
         let _ = writeln!(
             out,

@@ -171,7 +171,8 @@ impl Gpu {
         batch: Batch,
         timestamp_writes: Option<wgpu::ComputePassTimestampWrites<'_>>,
     ) {
-        let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor { label: Some("step"), timestamp_writes });
+        let mut pass =
+            encoder.begin_compute_pass(&wgpu::ComputePassDescriptor { label: Some("step"), timestamp_writes });
         let mut n_dispatches = 0;
         for step in steps {
             n_dispatches += step.record(&mut pass, batch) as usize;
