@@ -6,9 +6,6 @@ use super::{
 };
 use std::fmt::Write;
 
-/// Colours for kernels; those that take least share the last.
-const N_COLOURS: usize = 7;
-
 /// The page, with the JSON that it shows inside it.
 pub fn page(found: &Examination, compared: Option<&Comparison>) -> String {
     let about = &found.about;
@@ -63,23 +60,13 @@ fn tiles(found: &Examination) -> String {
     format!("<div class=\"tiles\">{}</div>", all.iter().map(tile).collect::<String>())
 }
 
-/// A colour for each kernel, by how much of the phase it takes.
-fn colours(phase: &PhaseReport) -> Vec<&str> {
-    let mut kernels: Vec<&str> = Vec::new();
-    for row in &phase.rows {
-        if !kernels.contains(&row.kernel.as_str()) {
-            kernels.push(&row.kernel);
-        }
-    }
-    kernels
-}
-
-fn colour(kernels: &[&str], kernel: &str) -> usize {
-    kernels.iter().position(|name| *name == kernel).unwrap_or(N_COLOURS).min(N_COLOURS - 1)
+/// A kernel's colour, the same in every phase: by what its name says it is about.
+fn colour(kernel: &str) -> usize {
+    const ABOUT: [&str; 6] = ["mat", "attention", "norm", "swiglu", "rope", "expert"];
+    ABOUT.iter().position(|about| kernel.contains(about)).unwrap_or(ABOUT.len())
 }
 
 fn phase_section(phase: &PhaseReport, found: &Examination) -> String {
-    let kernels = colours(phase);
     let title = match phase.phase.as_str() {
         "decode" => format!("Decode: a token after {} others", phase.position),
         _ => format!("Prompt: {} tokens after {} others", phase.n_tokens, phase.position),
@@ -92,20 +79,19 @@ fn phase_section(phase: &PhaseReport, found: &Examination) -> String {
         time(phase.sum_s),
         time(phase.whole.median_s),
     );
-    out.push_str(&waterfall(phase, &kernels));
+    out.push_str(&waterfall(phase));
     out.push_str(
         "<h3>Roofline</h3><p class=\"soft\">Numbers are the table's; a larger point takes more of the time.</p>",
     );
-    let marks: Vec<_> =
-        phase.rows.iter().enumerate().map(|(i, row)| (i + 1, colour(&kernels, &row.kernel), row)).collect();
+    let marks: Vec<_> = phase.rows.iter().enumerate().map(|(i, row)| (i + 1, colour(&row.kernel), row)).collect();
     let _ =
         write!(out, "<figure>{}</figure>", plot::both_sizes(|frame| plot::roofline(frame, &marks, &found.ceilings)));
-    out.push_str(&rows(phase, &kernels));
+    out.push_str(&rows(phase));
     out
 }
 
 /// A lane for each label, with a bar for each dispatch, on one scale of time.
-fn waterfall(phase: &PhaseReport, kernels: &[&str]) -> String {
+fn waterfall(phase: &PhaseReport) -> String {
     let label_of = |label: &str| label.split_once('.').map_or(label, |(_, label)| label).to_string();
     let end = phase.waterfall.iter().map(|bar| bar.end_s).fold(0.0, f64::max);
     let mut lanes: Vec<(String, &str, f64, String)> = Vec::new();
@@ -131,7 +117,7 @@ fn waterfall(phase: &PhaseReport, kernels: &[&str]) -> String {
     };
     let mut out = format!("<h3>Waterfall</h3><p class=\"soft\">{by}</p><figure><div class=\"lanes\">");
     for (label, kernel, seconds, bars) in &lanes {
-        let class = colour(kernels, kernel);
+        let class = colour(kernel);
         let share = percent(seconds / end);
         let _ = write!(
             out,
@@ -148,14 +134,14 @@ fn waterfall(phase: &PhaseReport, kernels: &[&str]) -> String {
     out + &format!("</div><div class=\"ticks\">{ticks}</div></figure>")
 }
 
-fn rows(phase: &PhaseReport, kernels: &[&str]) -> String {
+fn rows(phase: &PhaseReport) -> String {
     let mut out = String::from(
         "<div class=\"scroll\"><table><thead><tr><th class=\"l\">what</th><th>time</th><th>in all</th><th>of its ceiling</th>\
          <th class=\"l\">limit</th><th class=\"rest\">×</th><th class=\"rest\">±</th><th class=\"rest\">moves</th>\
-         <th class=\"rest\">bytes/s</th><th class=\"rest\">op/s</th><th class=\"l rest\">variant</th></tr></thead><tbody>",
+         <th class=\"rest\">bytes/s</th><th class=\"rest\">op/s</th></tr></thead><tbody>",
     );
     for (i, row) in phase.rows.iter().enumerate() {
-        out.push_str(&row_cells(i + 1, colour(kernels, &row.kernel), row, phase));
+        out.push_str(&row_cells(i + 1, colour(&row.kernel), row, phase));
     }
     out + "</tbody></table></div>"
 }
@@ -174,11 +160,13 @@ fn row_cells(n: usize, colour: usize, row: &KernelRow, phase: &PhaseReport) -> S
         }
     };
     format!(
-        "<tr><td class=\"l\"><span class=\"dot k{colour}\">{n}</span>{} <span class=\"soft\">{}</span></td><td>{}</td>\
-         <td>{}</td>{limit}<td class=\"rest\">{}</td><td class=\"rest\">{}</td><td class=\"rest\">{}</td>\
-         <td class=\"rest\">{}</td><td class=\"rest\">{}</td><td class=\"l soft rest\">{} {}</td></tr>",
+        "<tr><td class=\"l\"><span class=\"dot k{colour}\">{n}</span>{} <span class=\"soft shape\">{}</span>\
+         <span class=\"soft variant rest\">{} {}</span></td><td>{}</td><td>{}</td>{limit}<td class=\"rest\">{}</td><td class=\"rest\">{}</td><td class=\"rest\">{}</td>\
+         <td class=\"rest\">{}</td><td class=\"rest\">{}</td></tr>",
         escape(&row.label),
         escape(&row.shape),
+        escape(&row.kernel),
+        escape(&row.variant),
         time(row.timing.median_s),
         percent(total / phase.sum_s),
         row.count,
@@ -186,8 +174,6 @@ fn row_cells(n: usize, colour: usize, row: &KernelRow, phase: &PhaseReport) -> S
         row.work.map_or("–".into(), |work| bytes(work.bytes())),
         shown(row.bytes_per_s, "B/s"),
         shown(row.operations_per_s, "op/s"),
-        escape(&row.kernel),
-        escape(&row.variant),
     )
 }
 

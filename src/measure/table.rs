@@ -18,6 +18,7 @@ pub fn rate(per_s: f64, unit: &str) -> String {
 /// A time in the unit that people read most easily: `12.3 µs`.
 pub fn time(s: f64) -> String {
     match s.abs() {
+        0.0 => "0".into(),
         v if v >= 1.0 => format!("{} s", digits(s)),
         v if v >= 1e-3 => format!("{} ms", digits(s * 1e3)),
         _ => format!("{} µs", digits(s * 1e6)),

@@ -178,7 +178,7 @@ const MARGIN: f64 = 1.10;
 /// `amount` in `timing` as a rate per second, or why that cannot be: a time lost in noise, or a rate above `ceiling`.
 pub fn plausible_rate(amount: f64, timing: &Timing, ceiling: Option<f64>) -> Result<f64, String> {
     if timing.is_lost_in_noise() {
-        return Err("lost in noise: one run is shorter than what it varies by".into());
+        return Err("lost in noise".into());
     }
     let rate = amount / timing.median_s;
     match ceiling {

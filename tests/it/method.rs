@@ -99,7 +99,7 @@ fn interruptions_move_the_spread_and_not_the_median() {
     // Every now and then somebody else takes the machine for 20 ms.
     let interrupted = |_, _, _| {
         n += 1;
-        if n.is_multiple_of(5003) { 20e-3 } else { 1e-4 }
+        if n.is_multiple_of(2003) { 20e-3 } else { 1e-4 }
     };
     let found = Paper::new(1e-4, interrupted).measure(3, Method { rounds: 15, ..Method::default() });
     let calm = Paper::new(1e-4, |_, _, _| 1e-4).measure(3, Method::default());
