@@ -59,10 +59,13 @@ pub fn work(kernel: &Kernel, variant: Variant, params: &[u32], situation: Situat
     let call = Counting { kernel, variant, params, situation };
     Some(match kernel.name {
         "matvec" => call.product(1),
+        "matvec_norm" | "matvec_residual" | "matvec_swiglu" => call.fused_product(),
         "matmul" => call.product(situation.n_tokens),
         "expert_matvec" => call.experts(1),
         "expert_matmul" => call.experts(situation.n_tokens),
         "attention" => call.attention(),
+        "attend" => call.attend(),
+        "attend_merge" => call.attend_merge(),
         "rope" => call.rope(),
         _ => call.small()?,
     })
@@ -102,6 +105,21 @@ impl Counting<'_> {
             n_tokens * rows,
             2.0 * (rows * columns) as f64 * n_tokens as f64,
         )
+    }
+
+    /// One token's products with a norm before them or after them.
+    fn fused_product(&self) -> Work {
+        let (rows, columns) = (self.param("n_rows"), self.param("n_blocks") * pack::BLOCK_COLUMNS);
+        let bias = |rows| if self.param("has_bias") == 1 { rows } else { 0 };
+        // Rows of weights, and numbers read and written beside a row of x.
+        let (weight_rows, read, written) = match self.kernel.name {
+            "matvec_norm" => (rows, self.param("n_squares") + bias(rows), rows),
+            // The residual and the next norm's weights; the residual, its weighted form and sums of squares.
+            "matvec_residual" => (rows, 2 * rows + bias(rows), 2 * rows + pack::n_tiles(rows)),
+            _ => (2 * rows, self.param("n_squares"), rows),
+        };
+        let weights = pack::packed_bytes(self.format(), weight_rows, columns);
+        self.work(weights, columns + read, written, 2.0 * (weight_rows * columns) as f64)
     }
 
     /// Which experts a batch uses is not known beforehand: counted is what it uses on average when each token chooses
@@ -147,6 +165,31 @@ impl Counting<'_> {
         self.work(0, numbers + cached, numbers, 4.0 * (heads * layout.head_dim) as f64 * pairs as f64)
     }
 
+    /// Keys that a token sees, and splits of them.
+    fn keys_and_splits(&self) -> (usize, usize) {
+        let (end, window) = (self.situation.position + 1, self.param("window"));
+        let keys = if window > 0 { end.min(window) } else { end };
+        (keys, keys.div_ceil(self.param("split_keys")).min(self.param("most_splits")))
+    }
+
+    /// One token's attention with its rotation and the append: its own key and value do not come from the cache.
+    fn attend(&self) -> Work {
+        let (layout, (keys, splits)) = (self.layout(), self.keys_and_splits());
+        let Situation { position, .. } = self.situation;
+        let heads = layout.n_heads * (self.param("n_heads") / self.param("n_kv_heads"));
+        let own = (heads + 2 * layout.n_heads) * layout.head_dim;
+        let cached = keys.min(position);
+        let read = own + self.param("rope_dim") + 2 * cached * layout.row_words();
+        let out = if splits > 1 { splits * heads * (layout.head_dim + 2) } else { heads * layout.head_dim };
+        self.work(0, read, 2 * layout.row_words() + out, 4.0 * (heads * layout.head_dim * keys) as f64)
+    }
+
+    fn attend_merge(&self) -> Work {
+        let (heads, dim, (_, splits)) = (self.param("n_heads"), self.param("head_dim"), self.keys_and_splits());
+        let partials = splits * heads * (dim + 2);
+        self.work(0, partials, heads * dim, (2 * partials) as f64)
+    }
+
     fn rope(&self) -> Work {
         let (layout, n_tokens) = (self.layout(), self.situation.n_tokens);
         let queries = layout.n_heads * (self.param("n_heads") / self.param("n_kv_heads")) * layout.head_dim;
@@ -166,6 +209,11 @@ impl Counting<'_> {
                 let dim = self.param("dim");
                 let row = pack::packed_bytes(self.format(), pack::TILE_ROWS, dim) / pack::TILE_ROWS as u64;
                 self.work(row * n_tokens as u64, n_tokens, n_tokens * dim, (2 * n_tokens * dim) as f64)
+            }
+            "embed_norm" => {
+                let dim = self.param("dim");
+                let row = pack::packed_bytes(self.format(), pack::TILE_ROWS, dim) / pack::TILE_ROWS as u64;
+                self.work(row, 1 + dim, 2 * dim + pack::n_blocks(dim), (5 * dim) as f64)
             }
             "rms_norm" | "layer_norm" => {
                 let (dim, rows) = (self.param("dim"), if self.param("last_only") == 1 { 1 } else { n_tokens });

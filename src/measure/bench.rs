@@ -241,7 +241,7 @@ fn formats(session: &Session) -> String {
 fn expected(session: &Session, row: &BenchRow) -> PathTaken {
     let plans = session.plans();
     let longest = plans.iter().map(|(_, plan)| plan.dispatches.len()).max().unwrap_or(0) as f64;
-    let batches = row.n_tokens.div_ceil(session.batch()) as f64;
+    let batches = row.n_tokens.div_ceil(session.max_batch()) as f64;
     let logits = 4.0 * session.engine().config.n_vocab as f64;
     match row.first_token_s {
         None => PathTaken { submits: 4.0, dispatches: 1.5 * longest, read_back_bytes: 64.0, created: 0.0 },

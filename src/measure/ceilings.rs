@@ -1,10 +1,10 @@
 //! What a device can do at best: bandwidth over size, arithmetic, and what launching, submitting and reading back cost.
 
-use super::probes::{Extent, Kind, Probe, Probes, TOUCH};
+use super::probes::{Extent, Kind, Probe, ONE, Probes, TOUCH};
 use crate::{
     backend::{Gpu, check, lockstep::first_difference},
     error::{Error, Result},
-    kernels::{Tuning, Unit},
+    kernels::{Unit, measure::PROBE_VARIANT},
     timing::{self, Method, Timer, Timing, plausible_rate},
 };
 
@@ -215,12 +215,11 @@ async fn allocate(gpu: &Gpu, method: &Method, copies_only: bool) -> Result<Probe
 
 /// A probe's time as a ceiling, if it computes what it should: in its test's shapes, and in what was timed.
 async fn judge(gpu: &Gpu, probes: &Probes, probe: &Probe, timing: &Timing) -> Result<Ceiling> {
-    let variant = probe.kernel.variant(None, None, Tuning::BASELINE);
-    let outcomes = check::check(gpu, probe.kernel, variant).await?;
+    let outcomes = check::check(gpu, probe.kernel, PROBE_VARIANT).await?;
     if let Some(bad) = first_difference(&outcomes) {
         return Ok(Ceiling::missing(format!("{} computes something else ({})", probe.kernel.name, bad.label)));
     }
-    gpu.run_one(&probes.program, *probe.item.dispatches.last().expect("a probe has dispatches"), 1);
+    gpu.run_one(&probes.program, *probe.item.dispatches.last().expect("a probe has dispatches"), ONE);
     if !probes.was_done(gpu, probe).await? {
         return Ok(Ceiling::missing(format!("{} left undone what was timed", probe.kernel.name)));
     }
@@ -249,7 +248,7 @@ async fn latencies(gpu: &Gpu, probes: &Probes, timer: &Timer<'_>) -> Result<[Cei
         _ => {
             let start_s = crate::platform::now_s();
             for _ in 0..n {
-                gpu.run_one(&probes.program, TOUCH, 1);
+                gpu.run_one(&probes.program, TOUCH, ONE);
                 gpu.read(&probes.memory, "touched0", &through, &mut [0; 4]).await?;
             }
             Ok(crate::platform::now_s() - start_s)

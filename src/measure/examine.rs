@@ -2,7 +2,7 @@
 
 use super::{
     About, Ceilings, Limit, bound, measure_ceilings,
-    subject::{Pass, Prepared, Subject},
+    subject::{Pass, Prepared, Subject, batch},
 };
 use crate::{
     backend::Gpu,
@@ -115,10 +115,10 @@ async fn examine_pass(
     ceilings: &Ceilings,
     progress: &mut impl FnMut(&str, f64),
 ) -> Result<PhaseReport> {
-    let n_tokens = pass.situation.n_tokens;
+    let batch = batch(&pass.situation);
     let mut items: Vec<Item> =
-        pass.groups.iter().map(|group| Item { dispatches: group.turns.clone(), n_tokens, together: false }).collect();
-    items.push(Item { dispatches: (0..pass.n_dispatches).collect(), n_tokens, together: true });
+        pass.groups.iter().map(|group| Item { dispatches: group.turns.clone(), batch, together: false }).collect();
+    items.push(Item { dispatches: pass.run.clone(), batch, together: true });
     let expected = (items.len() * (6 + 5 * timer.method.rounds)) as f64;
     let mut n = 0.0;
     let counted = || {
@@ -136,9 +136,9 @@ async fn examine_pass(
     rows.sort_by(|a, b| total(b).total_cmp(&total(a)));
     Ok(PhaseReport {
         phase: pass.name.clone(),
-        n_tokens,
-        position: pass.situation.position,
-        n_dispatches: pass.n_dispatches,
+        n_tokens: batch.n_tokens,
+        position: batch.position,
+        n_dispatches: pass.run.len(),
         rows,
         sum_s,
         whole,
@@ -196,8 +196,7 @@ async fn waterfall(
     let mut runs = Vec::new();
     for _ in 0..timer.method.rounds {
         prepared.reset(gpu, pass);
-        let range = 0..pass.n_dispatches;
-        runs.extend(timer.stopwatch().stamp_each(gpu, &pass.program, range, pass.situation.n_tokens).await?);
+        runs.extend(timer.stopwatch().stamp_each(gpu, &pass.program, &pass.run, batch(&pass.situation)).await?);
     }
     let total = |run: &[[f64; 2]]| run.iter().map(|[_, end]| *end).fold(0.0, f64::max);
     runs.sort_by(|a, b| total(a).total_cmp(&total(b)));
@@ -207,21 +206,20 @@ async fn waterfall(
         Some(run) => run,
         None => in_a_row(pass, rows),
     };
-    let bar = |(dispatch, [begin_s, end_s]): (&crate::plan::Dispatch, [f64; 2])| WaterfallBar {
-        label: dispatch.label.clone(),
-        kernel: dispatch.kernel.name.into(),
-        begin_s,
-        end_s,
+    let bar = |(&index, [begin_s, end_s]): (&usize, [f64; 2])| {
+        let dispatch = &pass.plan.dispatches[index];
+        WaterfallBar { label: dispatch.label.clone(), kernel: dispatch.kernel.name.into(), begin_s, end_s }
     };
-    Ok((pass.plan.dispatches.iter().zip(times).map(bar).collect(), by))
+    Ok((pass.run.iter().zip(times).map(bar).collect(), by))
 }
 
 /// Each dispatch's time from its row, one after another.
 fn in_a_row(pass: &Pass, rows: &[KernelRow]) -> Vec<[f64; 2]> {
     let mut at = 0.0;
     let row_of = |index: usize| pass.groups.iter().position(|group| group.members.contains(&index));
-    (0..pass.n_dispatches)
-        .map(|index| {
+    pass.run
+        .iter()
+        .map(|&index| {
             let begin = at;
             at += row_of(index).map_or(0.0, |row| rows[row].timing.median_s.max(0.0));
             [begin, at]

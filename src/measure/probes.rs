@@ -8,14 +8,14 @@ use crate::{
     },
     error::Result,
     kernels::{
-        CacheFormat, Call, Kernel, Tuning,
+        CacheFormat, Call, Kernel,
         measure::{
             DOT8_OPERATIONS, FLOAT_OPERATIONS, PROBE_COPY, PROBE_DOT8, PROBE_F16, PROBE_F32, PROBE_READ, PROBE_SHARED,
-            PROBE_TOUCH, PROBE_WIDTH, SHARED_BYTES,
+            PROBE_TOUCH, PROBE_VARIANT, PROBE_WIDTH, SHARED_BYTES,
         },
     },
     placement::Placement,
-    plan::{Content, Dispatch, Extent::Fixed, Plan, Slot},
+    plan::{Batch, Content, Dispatch, Extent::Fixed, Plan, Slot},
     random,
     timing::Item,
 };
@@ -116,7 +116,7 @@ impl Probes {
             Kind::Copy(_) => 4 * param("n"),
             Kind::Read(_) => param("n_lanes"),
             Kind::DependentDispatch | Kind::IndependentDispatch => return self.counts(gpu).await,
-            _ => PROBE_WIDTH * dispatch.grid[0].resolve(1) as usize,
+            _ => PROBE_WIDTH * dispatch.grid[0].resolve(ONE) as usize,
         };
         let mut got = vec![0; PROBE_WIDTH.min(written)];
         let first = 4 * (written - got.len()) as u64;
@@ -161,13 +161,15 @@ impl Probes {
         let (mut before, mut after) = ([0], [0]);
         gpu.read(&self.memory, "touched0", &through, &mut before).await?;
         for _ in 0..N {
-            gpu.run_one(&self.program, TOUCH, 1);
+            gpu.run_one(&self.program, TOUCH, ONE);
         }
         gpu.read(&self.memory, "touched0", &through, &mut after).await?;
         Ok(after[0].wrapping_sub(before[0]) == N as u32)
     }
 }
 
+/// Probes know no tokens.
+pub(super) const ONE: Batch = Batch { n_tokens: 1, position: 0 };
 /// Index of the dispatch that does next to nothing.
 pub(super) const TOUCH: usize = 0;
 
@@ -188,7 +190,7 @@ impl Maker<'_> {
         self.plan.push(Dispatch {
             label: format!("{}{}", kernel.name, self.plan.dispatches.len()),
             kernel,
-            variant: kernel.variant(None, None, Tuning::BASELINE),
+            variant: PROBE_VARIANT,
             params,
             reads: reads.to_vec(),
             writes: vec![write],
@@ -199,7 +201,7 @@ impl Maker<'_> {
     }
 
     fn probe(&mut self, kind: Kind, kernel: &'static Kernel, dispatches: Vec<usize>, amount: f64) {
-        self.all.push(Probe { kind, kernel, item: Item { dispatches, n_tokens: 1, together: false }, amount });
+        self.all.push(Probe { kind, kernel, item: Item { dispatches, batch: ONE, together: false }, amount });
     }
 
     fn buffer(&mut self, name: &str, bytes: u64) -> Slot {

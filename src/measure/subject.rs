@@ -10,7 +10,7 @@ use crate::{
     kernels::{CacheFormat, Kernel, Situation, Variant, reference::STEP_HEAD_WORDS, work},
     model::{ModelFile, Phase, record},
     placement::Placement,
-    plan::{Content, Dispatch, Plan, WeightSlot},
+    plan::{Batch, Content, Dispatch, Plan, WeightSlot},
     random,
     session::{EngineOptions, SessionOptions, place, record_options},
     timing::Timing,
@@ -87,7 +87,8 @@ pub(super) struct Pass {
     pub situation: Situation,
     /// The plan's own dispatches, and behind them what takes turns with them.
     pub plan: Plan,
-    pub n_dispatches: usize,
+    /// Those of the plan that this batch runs, in order.
+    pub run: Vec<usize>,
     pub groups: Vec<Group>,
     pub program: Program,
 }
@@ -103,14 +104,20 @@ pub(super) struct Group {
 /// What equal dispatches have in common.
 type Sameness<'a> = (&'static str, Variant, &'a [u32], [u32; 2]);
 
+/// What the grid of a dispatch depends on.
+pub(super) fn batch(situation: &Situation) -> Batch {
+    Batch { n_tokens: situation.n_tokens, position: situation.position }
+}
+
 fn sameness<'a>(dispatch: &'a Dispatch, situation: &Situation) -> Sameness<'a> {
-    let grid = dispatch.grid.map(|extent| extent.resolve(situation.n_tokens as u32));
+    let grid = dispatch.grid.map(|extent| extent.resolve(batch(situation)));
     (dispatch.kernel.name, dispatch.variant, &dispatch.params, grid)
 }
 
-fn groups(plan: &Plan, situation: &Situation) -> Vec<Group> {
+fn groups(plan: &Plan, run: &[usize], situation: &Situation) -> Vec<Group> {
     let mut groups: Vec<Group> = Vec::new();
-    for (index, dispatch) in plan.dispatches.iter().enumerate() {
+    for &index in run {
+        let dispatch = &plan.dispatches[index];
         let same = |group: &&mut Group| {
             sameness(&plan.dispatches[group.members[0]], situation) == sameness(dispatch, situation)
         };
@@ -133,13 +140,15 @@ impl Prepared {
         let enough = enough.min(placement.bytes());
         let mut grouped = Vec::new();
         for (name, mut plan, situation) in passes {
-            let n_dispatches = plan.dispatches.len();
-            let mut groups = groups(&plan, &situation);
+            // Without workgroups a dispatch is left out.
+            let grid = |index: usize| sameness(&plan.dispatches[index], &situation).3;
+            let run: Vec<usize> = (0..plan.dispatches.len()).filter(|&i| grid(i).iter().all(|n| *n > 0)).collect();
+            let mut groups = groups(&plan, &run, &situation);
             // Of a prompt's kernels each weight is used so often that where it comes from matters little.
             for group in groups.iter_mut().filter(|_| situation.n_tokens == 1) {
                 add_turns(&mut plan, &mut placement, group, enough);
             }
-            grouped.push((name, plan, situation, n_dispatches, groups));
+            grouped.push((name, plan, situation, run, groups));
         }
         let total = placement.bytes().max(1);
         gpu.check_memory("the weights", total, "a smaller shape or --weights q4_0 may fit")?;
@@ -149,15 +158,15 @@ impl Prepared {
         let memory = gpu.allocate(&plans, &weights, &angles).await?;
         fill_caches(gpu, &memory, &plans).await?;
         let mut passes = Vec::new();
-        for (name, plan, situation, n_dispatches, groups) in grouped {
+        for (name, plan, situation, run, groups) in grouped {
             let program = gpu.program(&plan, &memory, &weights).await?;
-            passes.push(Pass { name, situation, plan, n_dispatches, groups, program });
+            passes.push(Pass { name, situation, plan, run, groups, program });
         }
         let prepared = Self { passes, memory, n_vocab };
         // Activations are then what a model's are, and experts have been chosen.
         for pass in prepared.passes.iter().rev() {
             prepared.reset(gpu, pass);
-            gpu.run(&[&pass.program], pass.situation.n_tokens)?;
+            gpu.run(&[&pass.program], batch(&pass.situation))?;
             gpu.finished("running the model once").await?;
         }
         Ok(prepared)

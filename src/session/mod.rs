@@ -133,7 +133,7 @@ impl Session {
     }
 
     /// Most tokens of a prompt that are processed at once.
-    pub fn batch(&self) -> usize {
+    pub fn max_batch(&self) -> usize {
         self.room.options.max_tokens
     }
 

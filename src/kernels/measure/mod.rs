@@ -17,7 +17,7 @@ pub use probe_read::PROBE_READ;
 pub use probe_shared::{BYTES as SHARED_BYTES, PROBE_SHARED};
 pub use probe_touch::PROBE_TOUCH;
 
-use super::Kernel;
+use super::{Kernel, Tuning, Variant};
 
 /// Invocations of a probe's workgroup.
 pub const PROBE_WIDTH: usize = 256;
@@ -25,3 +25,6 @@ pub const PROBE_WIDTH: usize = 256;
 /// Every probe.
 pub static PROBES: [&Kernel; 7] =
     [&PROBE_COPY, &PROBE_READ, &PROBE_F32, &PROBE_F16, &PROBE_DOT8, &PROBE_SHARED, &PROBE_TOUCH];
+
+/// The only variant that a probe has.
+pub const PROBE_VARIANT: Variant = Variant { format: None, cache: None, heads: None, tuning: Tuning::BASELINE };
