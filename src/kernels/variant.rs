@@ -147,8 +147,9 @@ impl Kernel {
         let Tuning { reduce_width, k_split, tiles, .. } = tuning;
         let enable = if subgroups { platform::ENABLE_SUBGROUPS } else { "" };
         let half = if self.needs.f16 { "enable f16;\n" } else { "" };
-        let mut head =
-            format!("{enable}{half}const WIDTH = {reduce_width}u;\nconst K_SPLIT = {k_split}u;\nconst TILES = {tiles}u;\n");
+        let mut head = format!(
+            "{enable}{half}const WIDTH = {reduce_width}u;\nconst K_SPLIT = {k_split}u;\nconst TILES = {tiles}u;\n"
+        );
         if let Some(heads) = variant.heads {
             let HeadShape { head_dim, sharing } = heads;
             head.push_str(&format!("const HEAD_DIM = {head_dim}u;\nconst HEADS = {sharing}u;\n"));

@@ -7,6 +7,7 @@ use crate::{
     error::{Error, Result},
     kernels::{Situation, work},
     model::Phase,
+    plan::Batch,
     platform::{self, now_s},
     session::Session,
     timing::quantile,
@@ -221,7 +222,9 @@ fn bytes_per_token(session: &Session, position: usize) -> u64 {
     let situation = Situation { n_tokens: 1, position, n_experts, n_used };
     let plans = session.plans();
     let decode = plans.iter().filter(|(phase, _)| *phase == Phase::Decode).flat_map(|(_, plan)| &plan.dispatches);
-    decode.filter_map(|d| work(d.kernel, d.variant, &d.params, situation)).map(|work| work.bytes_in()).sum()
+    let batch = Batch { n_tokens: 1, position };
+    let run = decode.filter(|d| d.grid.iter().all(|extent| extent.resolve(batch) > 0));
+    run.filter_map(|d| work(d.kernel, d.variant, &d.params, situation)).map(|work| work.bytes_in()).sum()
 }
 
 /// The formats of the matrices that decoding reads.

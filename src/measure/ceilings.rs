@@ -1,6 +1,6 @@
 //! What a device can do at best: bandwidth over size, arithmetic, and what launching, submitting and reading back cost.
 
-use super::probes::{Extent, Kind, Probe, ONE, Probes, TOUCH};
+use super::probes::{Extent, Kind, ONE, Probe, Probes, TOUCH};
 use crate::{
     backend::{Gpu, check, lockstep::first_difference},
     error::{Error, Result},

@@ -4,6 +4,7 @@ use pocketlm::{
     CacheFormat, EngineOptions, WeightFormat,
     kernels::{self, Kernel, Situation, Tuning, Unit, Variant, Work, work},
     model::{ModelFile, Phase, RecordOptions, record, synthetic},
+    plan::Batch,
     session::place,
 };
 
@@ -123,7 +124,9 @@ fn a_token_of_phi_3_mini() {
     let options = RecordOptions { capacity: 512, max_tokens: 1, cache, part_kv_heads, tuning };
     let plan = record(&file.config, &placed, &options, Phase::Decode);
     let situation = Situation { position: 255, ..ONE };
-    let works = plan.dispatches.iter().map(|d| work(d.kernel, d.variant, &d.params, situation).expect(&d.label));
+    let batch = Batch { n_tokens: 1, position: 255 };
+    let run = plan.dispatches.iter().filter(|d| d.grid.iter().all(|extent| extent.resolve(batch) > 0));
+    let works = run.map(|d| work(d.kernel, d.variant, &d.params, situation).expect(&d.label));
     let (mut weights, mut read, mut operations) = (0, 0, 0.0);
     for work in works {
         (weights, read, operations) =
@@ -131,9 +134,9 @@ fn a_token_of_phi_3_mini() {
     }
     let expected = (3.623_878_656e9 + 32064.0 * 3072.0) * 4.5 / 8.0;
     assert!((weights as f64 / expected - 1.0).abs() < 1e-3, "{weights} bytes of weights, {expected} expected");
-    // 255 keys and values of 32 layers in f16, and in each layer some 35,000 floats of activations and tables.
+    // 255 keys and values of 32 layers in f16, and in each layer 39,200 floats of activations and tables.
     let cached = 255 * 393_216;
-    assert!((cached + 4_000_000..cached + 5_000_000).contains(&read), "{read} bytes read");
+    assert!((cached + 5_000_000..cached + 5_300_000).contains(&read), "{read} bytes read");
     assert!((operations / 7.45e9 - 1.0).abs() < 0.05, "{operations} operations");
 }
 
