@@ -262,7 +262,8 @@ fn shape(kernel: &Kernel, params: &[u32], situation: &Situation) -> String {
     if has("n_heads") && has("head_dim") {
         let keys =
             if has("window") { format!(", {} keys", situation.position + situation.n_tokens) } else { String::new() };
-        return format!("{}/{} heads of {}{keys}{tokens}", param("n_heads"), param("n_kv_heads"), param("head_dim"));
+        let of_keys = if has("n_kv_heads") { format!("/{}", param("n_kv_heads")) } else { String::new() };
+        return format!("{}{of_keys} heads of {}{keys}{tokens}", param("n_heads"), param("head_dim"));
     }
     format!("{}{tokens}", params.first().copied().unwrap_or(0))
 }
