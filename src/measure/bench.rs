@@ -132,7 +132,7 @@ pub async fn bench(
     Ok(Bench {
         kind: "pocketlm-bench-1",
         about,
-        n_weights: engine.config.n_weights() as u64,
+        n_weights: engine.config.n_weights(),
         weights: formats(session),
         load_s: options.load_s,
         first_token_s,

@@ -36,7 +36,7 @@ pub fn page(found: &Examination, compared: Option<&Comparison>) -> String {
     out.push_str(&ceilings(found));
     // `<` would end the element if a name held `</script>`.
     let json = serde_json::to_string(found).unwrap_or_default().replace('<', "\\u003c");
-    let _ = write!(out, "</main><script type=\"application/json\" id=\"examination\">{json}</script></body></html>\n");
+    let _ = writeln!(out, "</main><script type=\"application/json\" id=\"examination\">{json}</script></body></html>");
     out
 }
 

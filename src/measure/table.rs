@@ -100,44 +100,31 @@ pub fn examination(found: &Examination) -> String {
 }
 
 fn phase_table(phase: &PhaseReport) -> String {
-    let mut out = String::new();
     let PhaseReport { n_tokens, position, n_dispatches, .. } = phase;
     let what = match phase.phase.as_str() {
         "decode" => "a token".to_string(),
         _ => format!("a prompt of {n_tokens}"),
     };
-    let _ = writeln!(
-        out,
-        "\n{}: {what} after {position} others, {n_dispatches} dispatches\n  {:<13} {:<28} {:>5} {:>9} {:>5} {:>9} {:>11} {:>12} {:>6}  limit",
-        phase.phase.to_uppercase(),
-        "kernel",
-        "shape",
-        "count",
-        "time",
-        "±",
-        "moves",
-        "bytes/s",
-        "op/s",
-        "of it"
-    );
+    let mut out =
+        format!("\n{}: {what} after {position} others, {n_dispatches} dispatches\n", phase.phase.to_uppercase());
+    let headings = ["kernel", "what", "count", "time", "±", "moves", "bytes/s", "op/s", "of it", "limit"];
+    let mut rows = vec![headings.map(String::from)];
     for row in &phase.rows {
-        let moves = row.work.map_or("–".into(), |work| bytes(work.bytes()));
         let shown = |value: Option<f64>, unit| value.map_or("–".into(), |v| rate(v, unit));
-        let _ = writeln!(
-            out,
-            "  {:<13} {:<28} {:>5} {:>9} {:>5} {:>9} {:>11} {:>12} {:>6}  {}",
-            row.kernel,
+        rows.push([
+            row.kernel.clone(),
             format!("{} {}", row.label, row.shape),
-            row.count,
+            row.count.to_string(),
             time(row.timing.median_s),
             percent(row.timing.noise()),
-            moves,
+            row.work.map_or("–".into(), |work| bytes(work.bytes())),
             shown(row.bytes_per_s, "B/s"),
             shown(row.operations_per_s, "op/s"),
             row.share.map_or("–".into(), percent),
-            row.problem.as_deref().or(row.limit.map(|limit| limit.name())).unwrap_or("")
-        );
+            row.problem.as_deref().or(row.limit.map(|limit| limit.name())).unwrap_or("").into(),
+        ]);
     }
+    out.push_str(&columns("  ", &rows, &[0, 1, 9]));
     let rate = *n_tokens as f64 / phase.whole.median_s;
     let _ = writeln!(
         out,
@@ -147,6 +134,22 @@ fn phase_table(phase: &PhaseReport) -> String {
         digits(rate),
         phase.least_s.map_or(String::new(), |s| format!("; at the ceilings {}", time(s)))
     );
+    out
+}
+
+/// Rows as aligned columns, those of `left` with their text on the left.
+fn columns<const N: usize>(indent: &str, rows: &[[String; N]], left: &[usize]) -> String {
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let widths: [usize; N] = std::array::from_fn(width);
+    let mut out = String::new();
+    for row in rows {
+        let cell = |column: usize| {
+            let pad = " ".repeat(widths[column] - row[column].chars().count());
+            if left.contains(&column) { format!("{}{pad}", row[column]) } else { format!("{pad}{}", row[column]) }
+        };
+        let cells: Vec<String> = (0..N).map(cell).collect();
+        let _ = writeln!(out, "{indent}{}", cells.join("  ").trim_end());
+    }
     out
 }
 
@@ -220,18 +223,7 @@ pub fn bench_talk(bench: &Bench) -> Vec<String> {
 /// A bench's rows as aligned columns; counts are of a token when decoding, of the whole prompt otherwise.
 pub fn bench_table(bench: &Bench) -> String {
     let rows: Vec<_> = std::iter::once(HEADINGS.map(String::from)).chain(bench.rows.iter().map(cells)).collect();
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-    let mut out = String::new();
-    for row in &rows {
-        let cells: Vec<String> = (0..row.len())
-            .map(|column| {
-                let pad = " ".repeat(width(column) - row[column].chars().count());
-                if column == 0 { format!("{}{pad}", row[0]) } else { format!("{pad}{}", row[column]) }
-            })
-            .collect();
-        let _ = writeln!(out, "{}", cells.join("  ").trim_end());
-    }
-    out
+    columns("", &rows, &[0])
 }
 
 /// A bench's rows with the columns that llama-bench has, so that the lines of both can stand in one table.
