@@ -1,46 +1,45 @@
-//! Prompt and decode speed of a model: `cargo bench --bench generate [-- MODEL]`. Prints median, minimum and maximum.
-//!
-//! The prompt is processed in one batch and timed to its logits; decoding is greedy, timed per token, the first left out.
+//! Prompt and decode speed: `cargo bench --bench generate [-- MODEL|SHAPE]`, what `pocketlm bench` measures, by the same
+//! code. Without an argument it takes the model that `cargo xtask demo` fetches, or its shape.
 
-use pocketlm::{Engine, EngineOptions, SamplingOptions, Session, SessionOptions};
-use std::{path::PathBuf, sync::Arc};
+use pocketlm::{
+    Engine, EngineOptions, Result, Session, SessionOptions,
+    backend::Gpu,
+    measure::{About, BenchOptions, bench, measure_copy, table},
+    model::ModelFile,
+    platform::now_s,
+    timing::Method,
+};
+use std::{path::Path, sync::Arc};
 
-const PROMPTS: [usize; 2] = [64, 256];
-const DECODE: usize = 64;
-const ROUNDS: usize = 5;
-
-fn main() -> pocketlm::Result<()> {
-    // Cargo hands `--bench` on to us.
-    let argument = std::env::args().skip(1).find(|argument| !argument.starts_with("--"));
-    let model = argument.map_or("models/SmolLM2-135M-Instruct.Q4_1.gguf".into(), PathBuf::from);
+fn main() -> Result<()> {
+    let name = subject();
     pollster::block_on(async {
-        let engine = Arc::new(Engine::open(&model, &EngineOptions::default(), |_, _| ()).await?);
-        println!("{} on {} ({})", model.display(), engine.gpu.report.name, engine.gpu.report.driver);
-        let n_vocab = engine.config.n_vocab as u32;
-        let mut session = Session::new(engine, &SessionOptions::default()).await?;
-        for n in PROMPTS {
-            let ids: Vec<u32> = (0..n as u32).map(|i| (i * 7919 + 11) % n_vocab).collect();
-            let (mut prompt, mut decode) = (Vec::new(), Vec::new());
-            // The first round warms up shaders and caches.
-            for round in 0..=ROUNDS {
-                session.truncate(0);
-                let mut answer = session.generate(&ids, SamplingOptions::default(), Some(DECODE)).await?;
-                while answer.next().await?.is_some() {}
-                let stats = answer.stats();
-                if round > 0 {
-                    prompt.push(n as f64 / stats.prompt_s);
-                    decode.push(stats.n_answer.saturating_sub(1) as f64 / stats.answer_s);
-                }
-            }
-            println!("prompt of {n:>4}  {}", spread(&mut prompt));
-            println!("decode after  {}", spread(&mut decode));
-        }
+        let start_s = now_s();
+        let engine = Engine::load(file(&name).await?, Gpu::open(None).await?, &EngineOptions::default(), |_, _| ());
+        let mut session = Session::new(Arc::new(engine.await?), &SessionOptions::default()).await?;
+        let load_s = now_s() - start_s;
+        let gpu = &session.engine().clone().gpu;
+        let copy_bytes_per_s = measure_copy(gpu, &Method::default()).await?;
+        let about = About::now(&gpu.report, &name, std::env::var("POCKETLM_COMMIT").ok());
+        let depths = vec![0];
+        let options = BenchOptions { n_prompt: 256, n_decode: 64, depths, rounds: 5, copy_bytes_per_s, load_s };
+        let found = bench(&mut session, &options, about, |_| ()).await?;
+        table::bench_talk(&found).iter().for_each(|line| println!("{line}"));
+        print!("{}", table::bench_table(&found));
         Ok(())
     })
 }
 
-/// `median (minimum to maximum) tokens/s`
-fn spread(rates: &mut [f64]) -> String {
-    rates.sort_by(f64::total_cmp);
-    format!("{:.1} ({:.1} to {:.1}) tokens/s", rates[rates.len() / 2], rates[0], rates[rates.len() - 1])
+/// The argument; Cargo hands `--bench` on as well.
+fn subject() -> String {
+    let demo = "models/SmolLM2-135M-Instruct.Q4_1.gguf";
+    let default = if Path::new(demo).exists() { demo } else { "smollm2-135m" };
+    std::env::args().skip(1).find(|argument| !argument.starts_with("--")).unwrap_or(default.into())
+}
+
+async fn file(name: &str) -> Result<ModelFile> {
+    match Path::new(name).exists() {
+        true => ModelFile::open(Path::new(name)).await,
+        false => ModelFile::from_shape(name, pocketlm::WeightFormat::Q4_0, 1),
+    }
 }

@@ -2,7 +2,7 @@
 //!
 //! `cargo xtask shaders` hands them to Tint. Usage: `cargo run --example dump_shaders -- FOLDER`.
 
-use pocketlm::kernels::{ALL, Tuning};
+use pocketlm::kernels::{self, Tuning};
 use serde_json::json;
 use std::{env, error::Error, fs, path::PathBuf};
 
@@ -12,7 +12,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     // As if for an adapter with every ability that some variant asks for.
     let tunings = Tuning::candidates(Some([8, 8]));
     let mut manifest = Vec::new();
-    for kernel in ALL {
+    for kernel in kernels::every() {
         for (index, variant) in kernel.variants(&tunings).into_iter().enumerate() {
             let mut shader = kernel.assemble(variant);
             // Tint wants this line wherever subgroup operations occur; naga, for which the text is assembled here,
@@ -29,6 +29,7 @@ fn main() -> Result<(), Box<dyn Error>> {
                 "kernel": kernel.name,
                 "variant": variant.to_string(),
                 "subgroups": shader.subgroups,
+                "f16": kernel.needs.f16,
                 "n_reads": kernel.reads.len(),
                 "n_writes": kernel.writes.len(),
                 "n_planes": planes,

@@ -24,6 +24,7 @@ pub mod format;
 #[cfg(feature = "cli")]
 pub mod hub;
 pub mod kernels;
+pub mod measure;
 pub mod model;
 pub mod placement;
 pub mod plan;
@@ -32,6 +33,7 @@ pub mod random;
 pub mod sample;
 pub mod session;
 pub mod text;
+pub mod timing;
 
 pub use error::{Error, Result};
 pub use format::WeightFormat;

@@ -182,6 +182,7 @@ pub fn cases(kernel: &'static Kernel, variant: Variant) -> Box<dyn Iterator<Item
         ),
         other => super::decode_cases::cases(kernel, variant)
             .or_else(|| super::expert_cases::cases(kernel, variant))
+            .or_else(|| super::probe_cases::cases(kernel, variant))
             .unwrap_or_else(|| unreachable!("no cases of `{other}`")),
     }
 }
@@ -251,7 +252,7 @@ pub(super) fn whole_blocks(variant: Variant, columns: usize) -> usize {
 }
 
 pub(super) struct Builder {
-    kernel: &'static Kernel,
+    pub(super) kernel: &'static Kernel,
     pub(super) variant: Variant,
     name: String,
     pub(super) plan: Plan,

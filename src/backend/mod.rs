@@ -7,6 +7,7 @@ mod expert_cases;
 pub mod gpu;
 pub mod load;
 pub mod lockstep;
+mod probe_cases;
 
 pub use cpu::Cpu;
 pub use gpu::Gpu;

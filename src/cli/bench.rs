@@ -1,12 +1,16 @@
 //! `pocketlm bench`: prompt and decode speed of a model or of a model's shape.
 
-use super::{human_bytes, options::ModelOptions};
-use crate::{Session, TextNeed};
+use super::{kernels::commit, options::ModelOptions};
+use crate::{
+    TextNeed,
+    measure::{About, BenchOptions, bench, measure_copy, table},
+    platform::now_s,
+    timing::Method,
+};
 use anyhow::Context;
 use clap::{Args, ValueEnum};
 use indicatif::ProgressBar;
-use serde_json::json;
-use std::{io::Write, process::ExitCode, time::Instant};
+use std::{io::Write, process::ExitCode};
 
 #[derive(Debug, Args)]
 pub struct Bench {
@@ -29,7 +33,7 @@ pub struct Bench {
     format: Format,
 }
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, ValueEnum)]
 enum Format {
     Table,
     Md,
@@ -37,168 +41,44 @@ enum Format {
     Json,
 }
 
-/// What is measured.
-#[derive(Debug, Clone, Copy)]
-enum Test {
-    Prompt,
-    Decode,
-}
-
-impl Test {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Prompt => "prompt",
-            Self::Decode => "decode",
-        }
-    }
-}
-
-/// One measurement: tokens per second of every round.
-#[derive(Debug, serde::Serialize)]
-struct Row {
-    /// `prompt 512` or `decode 128`.
-    test: String,
-    depth: usize,
-    tokens_per_s: Vec<f64>,
-}
-
-impl Row {
-    fn sorted(&self) -> Vec<f64> {
-        let mut sorted = self.tokens_per_s.clone();
-        sorted.sort_by(f64::total_cmp);
-        sorted
-    }
-
-    /// Median, minimum, maximum.
-    fn cells(&self) -> [String; 5] {
-        let sorted = self.sorted();
-        let show = |rate: f64| format!("{rate:.2}");
-        let (median, least, most) = (sorted[sorted.len() / 2], sorted[0], sorted[sorted.len() - 1]);
-        [self.test.clone(), self.depth.to_string(), show(median), show(least), show(most)]
-    }
-}
-
-const HEADINGS: [&str; 5] = ["test", "depth", "tokens/s", "least", "most"];
-
 impl Bench {
     pub fn execute(mut self) -> anyhow::Result<ExitCode> {
         let deepest = self.depth.iter().max().copied().unwrap_or(0);
-        let needed = deepest + self.prompt.max(self.n + 1);
+        let needed = deepest.checked_add(self.prompt.max(self.n) + 1).and_then(|n| u32::try_from(n).ok());
         if self.model.ctx.is_none() {
-            self.model.ctx = Some(u32::try_from(needed).context("that many tokens fit no context")?);
+            self.model.ctx = Some(needed.context("that many tokens fit no context")?);
         }
-        let start = Instant::now();
+        let start_s = now_s();
         let mut session = self.model.session(TextNeed::Nothing, false)?;
-        let load_s = start.elapsed().as_secs_f64();
-        let rows = pollster::block_on(self.measure(&mut session))?;
-        self.print(&session, load_s, &rows)?;
+        let load_s = now_s() - start_s;
+        let engine = session.engine().clone();
+        let about = About::now(&engine.gpu.report, &self.model.name(), commit());
+        let bar = ProgressBar::new(1000);
+        let found = pollster::block_on(async {
+            let copy_bytes_per_s = measure_copy(&engine.gpu, &Method { budget_s: 1.0, ..Method::QUICK }).await?;
+            let options = BenchOptions {
+                n_prompt: self.prompt,
+                n_decode: self.n,
+                depths: self.depth.clone(),
+                rounds: self.rounds as usize,
+                copy_bytes_per_s,
+                load_s,
+            };
+            bench(&mut session, &options, about, |share| bar.set_position((1000.0 * share) as u64)).await
+        });
+        bar.finish_and_clear();
+        let found = found?;
+        let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+        if self.format != Format::Json {
+            table::bench_talk(&found).iter().for_each(|line| eprintln!("{line}"));
+        }
+        match self.format {
+            Format::Table => write!(out, "{}", table::bench_table(&found))?,
+            Format::Md => write!(out, "{}", table::bench_markdown(&found))?,
+            Format::Csv => write!(out, "{}", table::bench_csv(&found))?,
+            Format::Json => writeln!(out, "{}", serde_json::to_string_pretty(&found)?)?,
+        }
+        out.flush()?;
         Ok(ExitCode::SUCCESS)
     }
-
-    async fn measure(&self, session: &mut Session) -> anyhow::Result<Vec<Row>> {
-        let n_rows = self.depth.len() * ((self.prompt > 0) as usize + (self.n > 0) as usize);
-        let bar = ProgressBar::new(n_rows as u64 * (self.rounds as u64 + 1));
-        let mut rows = Vec::new();
-        for &depth in &self.depth {
-            for (test, n) in [(Test::Prompt, self.prompt), (Test::Decode, self.n)] {
-                if n == 0 {
-                    continue;
-                }
-                let mut row = Row { test: format!("{} {n}", test.name()), depth, tokens_per_s: Vec::new() };
-                for round in 0..=self.rounds {
-                    let seconds = match test {
-                        Test::Prompt => prompt_s(session, depth, n).await?,
-                        Test::Decode => decode_s(session, depth, n).await?,
-                    };
-                    row.tokens_per_s.extend((round > 0).then_some(n as f64 / seconds));
-                    bar.inc(1);
-                }
-                rows.push(row);
-            }
-        }
-        bar.finish_and_clear();
-        Ok(rows)
-    }
-
-    fn print(&self, session: &Session, load_s: f64, rows: &[Row]) -> anyhow::Result<()> {
-        let engine = session.engine();
-        let report = &engine.gpu.report;
-        let mut out = std::io::BufWriter::new(std::io::stdout().lock());
-        if let Format::Json = self.format {
-            let object = json!({
-                "version": env!("CARGO_PKG_VERSION"),
-                "model": self.model.name(),
-                "adapter": report,
-                "load_s": load_s,
-                "weights_bytes": engine.weights_bytes(),
-                "session_bytes": session.bytes(),
-                "experts": engine.expert_stats(),
-                "rows": rows,
-            });
-            writeln!(out, "{object:#}")?;
-            return Ok(out.flush()?);
-        }
-        eprintln!("{} on {} ({})", self.model.name(), report.name, report.driver);
-        eprintln!(
-            "loaded in {load_s:.1} s; {} of weights and {} of context on the device",
-            human_bytes(engine.weights_bytes()),
-            human_bytes(session.bytes())
-        );
-        let cells: Vec<[String; 5]> =
-            std::iter::once(HEADINGS.map(String::from)).chain(rows.iter().map(Row::cells)).collect();
-        for (i, row) in cells.iter().enumerate() {
-            match self.format {
-                Format::Csv => writeln!(out, "{}", row.join(","))?,
-                Format::Md => {
-                    writeln!(out, "| {} |", row.join(" | "))?;
-                    if i == 0 {
-                        writeln!(out, "|{}", "---|".repeat(HEADINGS.len()))?;
-                    }
-                }
-                _ => {
-                    let [test, depth, median, least, most] = row;
-                    writeln!(out, "{test:<14} {depth:>7} {median:>10} {least:>10} {most:>10}")?;
-                }
-            }
-        }
-        Ok(out.flush()?)
-    }
-}
-
-/// Arbitrary ids of the vocabulary.
-fn ids(session: &Session, n: usize) -> Vec<u32> {
-    let n_vocab = session.engine().config.n_vocab as u64;
-    (0..n as u64).map(|i| ((i * 7919 + 11) % n_vocab) as u32).collect()
-}
-
-/// Puts `depth` tokens into the context and waits until they are there.
-async fn prepare(session: &mut Session, depth: usize) -> anyhow::Result<()> {
-    session.truncate(0);
-    session.feed(&ids(session, depth)).await?;
-    session.engine().gpu.finished("filling the context").await?;
-    Ok(())
-}
-
-/// From a prompt to its first token.
-async fn prompt_s(session: &mut Session, depth: usize, n: usize) -> anyhow::Result<f64> {
-    prepare(session, depth).await?;
-    let ids = ids(session, n);
-    let start = Instant::now();
-    session.feed(&ids).await?;
-    session.most_probable().await?;
-    Ok(start.elapsed().as_secs_f64())
-}
-
-/// Each token's id is read back before the next is decoded, as an answer does it.
-async fn decode_s(session: &mut Session, depth: usize, n: usize) -> anyhow::Result<f64> {
-    prepare(session, depth).await?;
-    let first = ids(session, 1);
-    session.feed(&first).await?;
-    let mut token = session.most_probable().await?;
-    let start = Instant::now();
-    for _ in 0..n {
-        session.feed(&[token]).await?;
-        token = session.most_probable().await?;
-    }
-    Ok(start.elapsed().as_secs_f64())
 }

@@ -7,7 +7,7 @@ use crate::{
         lockstep::{self, Outcome},
     },
     format::TensorInfo,
-    kernels::{ALL, reference::STEP_HEAD_WORDS},
+    kernels::{every, reference::STEP_HEAD_WORDS},
     model::{Config, Phase, RecordOptions, Weights, record, synthetic},
     plan::Batch,
 };
@@ -76,7 +76,7 @@ async fn examine(gpu: &Gpu, mut show: impl FnMut(&Row)) -> Vec<Row> {
         show(&row);
         rows.push(row);
     };
-    for kernel in ALL {
+    for kernel in every().filter(|kernel| gpu.report.f16 || !kernel.needs.f16) {
         for variant in kernel.variants(&tunings) {
             add(row(format!("{} {variant}", kernel.name), check::check(gpu, kernel, variant).await));
         }

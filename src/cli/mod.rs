@@ -5,6 +5,7 @@ mod chat;
 mod devices;
 mod doctor;
 mod inspect;
+mod kernels;
 mod logits;
 mod options;
 mod perplexity;
@@ -54,6 +55,8 @@ enum Command {
     Synth(synth::Synth),
     /// Measure prompt and decode speed
     Bench(bench::Bench),
+    /// Measure the device and every kernel of a model on it
+    Kernels(kernels::Kernels),
     /// List adapters, and which one is chosen and why
     Devices(devices::Devices),
     /// Test every kernel on this adapter against its reference
@@ -84,6 +87,7 @@ pub fn main() -> ExitCode {
         Command::Pull(command) => command.execute(),
         Command::Synth(command) => command.execute(),
         Command::Bench(command) => command.execute(),
+        Command::Kernels(command) => command.execute(),
         Command::Devices(command) => command.execute(),
         Command::Doctor(command) => command.execute(),
     };

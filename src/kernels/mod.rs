@@ -1,6 +1,7 @@
 //! What each kernel means: its shader, its bindings by name, its f64 reference; and how a shader is put together.
 //!
-//! A kernel is in [`ALL`] or it does not exist: pipelines, `doctor`, tests and benches iterate over that list.
+//! A kernel is in [`ALL`], or in [`measure::PROBES`] if no model runs it, or it does not exist: pipelines, `doctor`, tests
+//! and benches iterate over these lists.
 
 mod add_bias;
 mod argmax;
@@ -27,6 +28,7 @@ mod matvec;
 mod matvec_norm;
 mod matvec_residual;
 mod matvec_swiglu;
+pub mod measure;
 mod prompt;
 pub mod reference;
 mod rms_norm;
@@ -34,6 +36,7 @@ mod rope;
 mod route;
 mod swiglu;
 mod variant;
+mod work;
 
 pub use add_bias::ADD_BIAS;
 pub use argmax::{ARGMAX, NOT_A_NUMBER};
@@ -67,6 +70,7 @@ pub use rope::{ROPE, rope_workgroups};
 pub use route::ROUTE;
 pub use swiglu::SWIGLU;
 pub use variant::{Assembled, AttentionTuning, Tuning, Variant, XSource};
+pub use work::{Situation, Unit, Work, work};
 
 /// Every kernel.
 pub static ALL: [&Kernel; 28] = [
@@ -99,6 +103,11 @@ pub static ALL: [&Kernel; 28] = [
     &EXPERT_RESIDUAL,
     &ARGMAX,
 ];
+
+/// Every kernel, and the probes that only measure.
+pub fn every() -> impl Iterator<Item = &'static Kernel> {
+    ALL.into_iter().chain(measure::PROBES)
+}
 
 /// One kernel: a WGSL file with one entry point `main`, and its meaning on the CPU.
 ///
@@ -148,6 +157,8 @@ pub struct Needs {
     pub cache: bool,
     /// `cache_store_plain.wgsl` or `cache_store_groups.wgsl`: how they come there.
     pub cache_store: bool,
+    /// Arithmetic in f16, which not every device has.
+    pub f16: bool,
 }
 
 impl Needs {
@@ -164,6 +175,7 @@ impl Needs {
         reduce: false,
         cache: false,
         cache_store: false,
+        f16: false,
     };
 }
 

@@ -151,8 +151,10 @@ impl Kernel {
         let subgroups = broadcast || reduces && tuning.subgroups || four_lanes || lane8;
         let Tuning { reduce_width, k_split, tiles, .. } = tuning;
         let enable = if subgroups { platform::ENABLE_SUBGROUPS } else { "" };
-        let mut head =
-            format!("{enable}const WIDTH = {reduce_width}u;\nconst K_SPLIT = {k_split}u;\nconst TILES = {tiles}u;\n");
+        let half = if self.needs.f16 { "enable f16;\n" } else { "" };
+        let mut head = format!(
+            "{enable}{half}const WIDTH = {reduce_width}u;\nconst K_SPLIT = {k_split}u;\nconst TILES = {tiles}u;\n"
+        );
         if self.needs.staged {
             head.push_str(&format!("const TOKEN_QUADS = {}u;\n", tuning.prompt.token_quads));
         }

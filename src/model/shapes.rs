@@ -46,7 +46,7 @@ enum Extra {
 use Architecture::*;
 
 #[rustfmt::skip]
-const SHAPES: [Shape; 15] = [
+const SHAPES: [Shape; 16] = [
     Shape { name: "phi-3-mini", architecture: Phi3, n_layers: 32, n_embd: 3072, heads: [32, 32, 96], n_ff: 8192, n_vocab: 32064, context: 4096, rope_base: 1e4, rope_dim: 96, extra: Extra::Window(2047) },
     Shape { name: "phi-3.5-mini", architecture: Phi3, n_layers: 32, n_embd: 3072, heads: [32, 32, 96], n_ff: 8192, n_vocab: 32064, context: 131072, rope_base: 1e4, rope_dim: 96, extra: Extra::LongRope { tied: false } },
     Shape { name: "phi-3-medium", architecture: Phi3, n_layers: 40, n_embd: 5120, heads: [40, 10, 128], n_ff: 17920, n_vocab: 32064, context: 4096, rope_base: 1e4, rope_dim: 128, extra: Extra::Window(2047) },
@@ -62,6 +62,8 @@ const SHAPES: [Shape; 15] = [
     Shape { name: "mixtral-8x7b", architecture: Llama, n_layers: 32, n_embd: 4096, heads: [32, 8, 128], n_ff: 14336, n_vocab: 32000, context: 32768, rope_base: 1e6, rope_dim: 128, extra: Extra::Experts(8) },
     Shape { name: "qwen2.5-1.5b", architecture: Qwen2, n_layers: 28, n_embd: 1536, heads: [12, 2, 128], n_ff: 8960, n_vocab: 151936, context: 32768, rope_base: 1e6, rope_dim: 128, extra: Extra::Tied },
     Shape { name: "qwen3-4b", architecture: Qwen3, n_layers: 36, n_embd: 2560, heads: [32, 8, 128], n_ff: 9728, n_vocab: 151936, context: 40960, rope_base: 1e6, rope_dim: 128, extra: Extra::Tied },
+    // Nobody's: small enough for tests of what takes a shape.
+    Shape { name: "tiny-llama", architecture: Llama, n_layers: 2, n_embd: 128, heads: [4, 2, 32], n_ff: 256, n_vocab: 512, context: 2048, rope_base: 1e4, rope_dim: 32, extra: Extra::Tied },
 ];
 
 /// Every name, in the order of the list.

@@ -15,8 +15,8 @@ use crate::{
     backend::gpu::{Program, ReadBack},
     error::{Error, Result},
     kernels::{CacheFormat, NOT_A_NUMBER, reference::STEP_HEAD_WORDS},
-    model::cache_rows,
-    plan::Batch,
+    model::{Phase, cache_rows},
+    plan::{Batch, Plan},
     platform::now_s,
     sample::not_a_number,
 };
@@ -125,6 +125,16 @@ impl Session {
     /// Bytes of cache and activations by plan; together they are [`Session::bytes`].
     pub fn needs(&self) -> MemoryNeeds {
         self.room.needs(&self.engine)
+    }
+
+    /// The plans that it runs, for the positions that there is room for now.
+    pub fn plans(&self) -> Vec<(Phase, Plan)> {
+        self.room.plans(&self.engine)
+    }
+
+    /// Most tokens of a prompt that are processed at once.
+    pub fn max_batch(&self) -> usize {
+        self.room.options.max_tokens
     }
 
     /// Stops the processing of a long prompt between two batches once `flag` is set: [`Session::feed`] then returns

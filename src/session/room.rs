@@ -92,7 +92,8 @@ impl Room {
         MemoryNeeds::of_plans(&self.plans(engine))
     }
 
-    fn plans(&self, engine: &Engine) -> Vec<(Phase, Plan)> {
+    /// Plans of every phase.
+    pub fn plans(&self, engine: &Engine) -> Vec<(Phase, Plan)> {
         plans(&engine.config, &engine.placed, &self.options, self.all_logits)
     }
 }

@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 fn every_variant() -> Vec<(&'static Kernel, Variant)> {
     let tunings = Tuning::candidates(Some([8, 8]));
-    kernels::ALL.iter().flat_map(|&kernel| kernel.variants(&tunings).into_iter().map(move |v| (kernel, v))).collect()
+    kernels::every().flat_map(|kernel| kernel.variants(&tunings).into_iter().map(move |v| (kernel, v))).collect()
 }
 
 fn validate(kernel: &Kernel, variant: Variant) -> (naga::Module, ModuleInfo) {
@@ -28,6 +28,7 @@ fn validate(kernel: &Kernel, variant: Variant) -> (naga::Module, ModuleInfo) {
     // `pack2x16float` and `unpack2x16float`: core WGSL, though naga counts them as a capability.
     let mut capabilities = Capabilities::SHADER_FLOAT16_IN_FLOAT32;
     capabilities.set(Capabilities::SUBGROUP, shader.subgroups);
+    capabilities.set(Capabilities::SHADER_FLOAT16, kernel.needs.f16);
     let mut validator = Validator::new(ValidationFlags::all(), capabilities);
     if shader.subgroups {
         validator.subgroup_stages(naga::valid::ShaderStages::COMPUTE);

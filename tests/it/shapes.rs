@@ -29,6 +29,7 @@ fn every_shape_has_its_published_size() {
         ("mixtral-8x7b", 46.70),
         ("qwen2.5-1.5b", 1.54),
         ("qwen3-4b", 4.02),
+        ("tiny-llama", 0.000361),
     ];
     assert!(shapes::names().eq(published.iter().map(|(name, _)| *name)));
     for (name, billions) in published {

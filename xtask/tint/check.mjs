@@ -11,6 +11,7 @@ Object.assign(globalThis, globals);
 const gpu = create(["backend=null"]);
 const plain = await device([]);
 const withSubgroups = await device(["subgroups"]);
+const withF16 = await device(["shader-f16"]);
 
 async function device(requiredFeatures) {
   const adapter = await gpu.requestAdapter();
@@ -19,7 +20,7 @@ async function device(requiredFeatures) {
 
 // What is wrong with a shader, warnings included: a list of messages, each with the file and line it is about.
 async function problems(code, shader) {
-  const device = shader.subgroups ? withSubgroups : plain;
+  const device = shader.f16 ? withF16 : shader.subgroups ? withSubgroups : plain;
   device.pushErrorScope("validation");
   const module = device.createShaderModule({ code });
   const { messages } = await module.getCompilationInfo();
@@ -53,16 +54,18 @@ async function selfTest() {
   const uneven = text("if lane < 32u { workgroupBarrier(); } out[lane] = lane;");
   const wide = right.replace("64", "512");
   const feature = "enable subgroups;\n" + text("out[lane] = subgroupAdd(lane);");
+  const half = "enable f16;\n" + text("out[lane] = u32(f16(lane));");
   const mustFail = {
     "a barrier in non-uniform control flow": [uneven, shader],
     "a buffer written although its layout says read": [right, { ...shader, n_reads: 1, n_writes: 0 }],
     "512 invocations where 256 are allowed": [wide, shader],
     "subgroup operations without the feature": [feature, shader],
+    "f16 without the feature": [half, shader],
   };
   for (const [what, [code, shader]] of Object.entries(mustFail)) {
     if ((await problems(code, shader)).length === 0) throw new Error(`the checker checks nothing: it accepts ${what}`);
   }
-  for (const [code, one] of [[right, shader], [feature, { ...shader, subgroups: true }]]) {
+  for (const [code, one] of [[right, shader], [feature, { ...shader, subgroups: true }], [half, { ...shader, f16: true }]]) {
     const found = await problems(code, one);
     if (found.length > 0) throw new Error(`the checker refuses a shader that is right: ${found.join("\n")}`);
   }

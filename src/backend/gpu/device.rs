@@ -1,6 +1,6 @@
 //! Adapters, the choice among them, and the device that everything runs on.
 
-use super::{pipeline_cache, pipelines::Pipelines};
+use super::{counters::Counting, pipeline_cache, pipelines::Pipelines};
 use crate::{
     error::{Error, Result},
     kernels::{Tuning, XSource},
@@ -41,6 +41,7 @@ pub struct Gpu {
     pub(super) pipeline_cache: Option<wgpu::PipelineCache>,
     /// Where it is kept.
     pub(super) pipeline_path: Option<PathBuf>,
+    pub(super) counting: Counting,
     /// How kernels are built for this adapter.
     pub tuning: Tuning,
     pub report: AdapterReport,
@@ -143,6 +144,8 @@ impl Gpu {
         let mut required_features = wgpu::Features::empty();
         required_features.set(wgpu::Features::SUBGROUP, report.subgroups);
         required_features |= adapter.features() & wgpu::Features::PIPELINE_CACHE;
+        required_features.set(wgpu::Features::SHADER_F16, report.f16);
+        required_features.set(wgpu::Features::TIMESTAMP_QUERY, report.timestamps);
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("pocketlm"),
             required_features,
@@ -163,8 +166,8 @@ impl Gpu {
         });
         let tuning = report.preferred();
         let (pipeline_cache, pipeline_path) = (pipeline_cache::open(adapter, &device), pipeline_cache::path(adapter));
-        let pipelines = Mutex::default();
-        Ok(Self { device, queue, pipelines, pipeline_cache, pipeline_path, tuning, report, fault })
+        let (pipelines, counting) = (Mutex::default(), Counting::default());
+        Ok(Self { device, queue, pipelines, pipeline_cache, pipeline_path, counting, tuning, report, fault })
     }
 
     /// The most bytes that one binding may have.

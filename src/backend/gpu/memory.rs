@@ -82,7 +82,7 @@ impl Gpu {
                 uploaded += bytes.len() as u64;
                 since_wait += bytes.len() as u64;
                 if since_wait >= UPLOAD_BYTES {
-                    self.queue.submit([]);
+                    self.submit(None);
                     self.finished("uploading weights").await?;
                     since_wait = 0;
                 }
@@ -98,7 +98,7 @@ impl Gpu {
             self.queue.write_buffer(&buffer, 0, bytemuck::cast_slice(&values));
             vectors.push(buffer);
         }
-        self.queue.submit([]);
+        self.submit(None);
         self.finished("uploading weights").await?;
         let groups =
             self.scoped("binding weights", async || Ok(self.weight_groups(placement, &places, &arenas))).await?;
@@ -132,6 +132,7 @@ impl Gpu {
             let label = Some(matrix.label.as_str());
             self.device.create_bind_group(&wgpu::BindGroupDescriptor { label, layout, entries: &entries })
         };
+        self.count_created(placement.matrices.len());
         placement.matrices.iter().zip(places).map(group).collect()
     }
 
@@ -220,7 +221,7 @@ impl Gpu {
             } else if keep {
                 let mut encoder = self.device.create_command_encoder(&Default::default());
                 encoder.copy_buffer_to_buffer(old, 0, &new, 0, old.size());
-                self.queue.submit([encoder.finish()]);
+                self.submit(Some(encoder.finish()));
             }
             memory.bytes += new.size() - old.size();
             memory.buffers.insert(buffer.name.clone(), new);
@@ -231,6 +232,7 @@ impl Gpu {
     }
 
     pub(super) fn storage(&self, label: &str, bytes: u64) -> wgpu::Buffer {
+        self.count_created(1);
         self.device.create_buffer(&wgpu::BufferDescriptor {
             label: Some(label),
             size: bytes.next_multiple_of(16),

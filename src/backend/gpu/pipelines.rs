@@ -54,6 +54,8 @@ impl Gpu {
             bind_group_layouts: &layouts,
             immediate_size: 0,
         });
+        // A layout, a module and the pipeline itself.
+        self.count_created(3);
         let wgsl = kernel.assemble(variant).wgsl;
         let descriptor =
             wgpu::ShaderModuleDescriptor { label: Some(kernel.name), source: wgpu::ShaderSource::Wgsl(wgsl.into()) };
@@ -95,6 +97,7 @@ impl Gpu {
     }
 
     fn layout(&self, label: &str, kinds: impl Iterator<Item = wgpu::BufferBindingType>) -> wgpu::BindGroupLayout {
+        self.count_created(1);
         let entries: Vec<_> = kinds
             .zip(0..)
             .map(|(ty, binding)| wgpu::BindGroupLayoutEntry {

@@ -59,7 +59,7 @@ impl Gpu {
                 (done, draw) = (done + n, draw + 1);
             }
         }
-        self.queue.submit([encoder.finish()]);
+        self.submit(Some(encoder.finish()));
         templates.planes.insert(format, template);
         Ok(())
     }

@@ -18,14 +18,14 @@ const BATCH_DISPATCHES: usize = 16;
 /// A plan made ready: nothing is created when it runs.
 #[derive(Debug)]
 pub struct Program {
-    steps: Vec<Step>,
+    pub(super) steps: Vec<Step>,
     pub(super) stops: Vec<Stop>,
     /// Name of the buffer that stops read and write.
     pub(super) ids: String,
 }
 
 #[derive(Debug)]
-struct Step {
+pub(super) struct Step {
     pipeline: wgpu::ComputePipeline,
     group: wgpu::BindGroup,
     weights: Option<wgpu::BindGroup>,
@@ -36,6 +36,23 @@ struct Step {
 #[derive(Debug)]
 pub struct ReadBack {
     buffer: wgpu::Buffer,
+}
+
+impl Step {
+    /// Records it into a pass, and tells whether a batch has any work for it.
+    pub(super) fn record(&self, pass: &mut wgpu::ComputePass<'_>, batch: Batch) -> bool {
+        let [x, y] = self.grid.map(|extent| extent.resolve(batch));
+        if x * y == 0 {
+            return false;
+        }
+        pass.set_pipeline(&self.pipeline);
+        pass.set_bind_group(0, &self.group, &[]);
+        if let Some(weights) = &self.weights {
+            pass.set_bind_group(1, weights, &[]);
+        }
+        pass.dispatch_workgroups(x, y, 1);
+        true
+    }
 }
 
 impl Program {
@@ -69,6 +86,7 @@ impl Gpu {
                 mapped_at_creation: false,
             });
             let mut steps = Vec::with_capacity(plan.dispatches.len());
+            self.count_created(1 + plan.dispatches.len());
             for (index, (dispatch, pipeline)) in plan.dispatches.iter().zip(pipelines).enumerate() {
                 let offset = index as u64 * PARAMS_BYTES;
                 self.queue.write_buffer(&params, offset, bytemuck::cast_slice(&dispatch.params));
@@ -109,6 +127,7 @@ impl Gpu {
 
     /// A buffer to read up to `bytes` back through.
     pub fn read_back(&self, bytes: u64) -> ReadBack {
+        self.count_created(1);
         let buffer = self.device.create_buffer(&wgpu::BufferDescriptor {
             label: Some("read back"),
             size: bytes.next_multiple_of(16),
@@ -164,23 +183,8 @@ impl Gpu {
     fn encode<'a>(&self, steps: impl Iterator<Item = &'a Step>, batch: Batch) {
         let descriptor = wgpu::CommandEncoderDescriptor { label: Some("step") };
         let mut encoder = self.device.create_command_encoder(&descriptor);
-        {
-            let descriptor = wgpu::ComputePassDescriptor { label: Some("step"), timestamp_writes: None };
-            let mut pass = encoder.begin_compute_pass(&descriptor);
-            for step in steps {
-                let [x, y] = step.grid.map(|extent| extent.resolve(batch));
-                if x * y == 0 {
-                    continue;
-                }
-                pass.set_pipeline(&step.pipeline);
-                pass.set_bind_group(0, &step.group, &[]);
-                if let Some(weights) = &step.weights {
-                    pass.set_bind_group(1, weights, &[]);
-                }
-                pass.dispatch_workgroups(x, y, 1);
-            }
-        }
-        self.queue.submit([encoder.finish()]);
+        self.pass(&mut encoder, steps, batch, None);
+        self.submit(Some(encoder.finish()));
     }
 
     /// Reads the first `out.len()` words of the buffer called `name`, after everything submitted before.
@@ -201,12 +205,24 @@ impl Gpu {
         through: &ReadBack,
         out: &mut [u32],
     ) -> Result<()> {
+        self.read_buffer(name, (&memory.buffers[name], offset), through, out).await
+    }
+
+    /// Reads words of a buffer, from a byte on.
+    pub(super) async fn read_buffer(
+        &self,
+        name: &str,
+        (buffer, offset): (&wgpu::Buffer, u64),
+        through: &ReadBack,
+        out: &mut [u32],
+    ) -> Result<()> {
         let doing = "reading results";
         let bytes = 4 * out.len() as u64;
         assert!(bytes <= through.buffer.size(), "`{name}`: {bytes} bytes through {}", through.buffer.size());
         let mut encoder = self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some(name) });
-        encoder.copy_buffer_to_buffer(&memory.buffers[name], offset, &through.buffer, 0, bytes);
-        self.queue.submit([encoder.finish()]);
+        encoder.copy_buffer_to_buffer(buffer, offset, &through.buffer, 0, bytes);
+        self.submit(Some(encoder.finish()));
+        self.count_read_back(bytes);
         let slice = through.buffer.slice(..bytes);
         let (done, wait) = futures_channel::oneshot::channel();
         slice.map_async(wgpu::MapMode::Read, move |result| {

@@ -1,0 +1,111 @@
+//! `pocketlm kernels`: what the device can do, what each kernel of a model makes of it, and where a token's time goes.
+
+use super::options::ModelOptions;
+use crate::{
+    backend::Gpu,
+    measure::{About, Examination, ExamineOptions, Subject, SubjectOptions, compare, examine, page, parse, table},
+    timing::Method,
+};
+use anyhow::Context;
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+use std::{
+    io::Write,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+#[derive(Debug, Args)]
+pub struct Kernels {
+    #[command(flatten)]
+    model: ModelOptions,
+    /// Tokens of the prompt; 0 measures none
+    #[arg(short, long, value_name = "N", default_value_t = 512)]
+    prompt: usize,
+    /// Tokens that are in the context before
+    #[arg(long, value_name = "N", default_value_t = 256)]
+    depth: usize,
+    /// Folder for kernels.json and kernels.html
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// A kernels.json of before: say what became slower or faster by more than the noise
+    #[arg(long, value_name = "OLD.json")]
+    compare: Option<PathBuf>,
+    /// Rounds of each measurement [default: 7]
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..=1000))]
+    rounds: Option<u32>,
+    /// A first look: seconds instead of a minute, and as much less certain
+    #[arg(long)]
+    quick: bool,
+    /// Print JSON instead of tables
+    #[arg(long)]
+    json: bool,
+}
+
+/// Of the source that was measured, for whoever compares: set when the program is built, or when it runs.
+pub fn commit() -> Option<String> {
+    std::env::var("POCKETLM_COMMIT").ok().or(option_env!("POCKETLM_COMMIT").map(String::from))
+}
+
+impl Kernels {
+    pub fn execute(self) -> anyhow::Result<ExitCode> {
+        // What cannot be compared with is said before a minute has gone by.
+        let old = self.compare.as_deref().map(read).transpose()?;
+        if let Some(folder) = &self.out {
+            std::fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
+        }
+        let found = pollster::block_on(self.measure())?;
+        let compared = old.as_ref().map(|old| compare(old, &found));
+        if let Some(folder) = &self.out {
+            let write = |name: &str, text: String| {
+                let path = folder.join(name);
+                std::fs::write(&path, text).with_context(|| format!("writing {}", path.display()))?;
+                eprintln!("wrote {}", path.display());
+                anyhow::Ok(())
+            };
+            write("kernels.json", format!("{}\n", serde_json::to_string_pretty(&found)?))?;
+            write("kernels.html", page::page(&found, compared.as_ref()))?;
+        }
+        let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+        match self.json {
+            true => writeln!(out, "{}", serde_json::to_string_pretty(&found)?)?,
+            false => write!(out, "{}", table::examination(&found))?,
+        }
+        if let (Some(compared), Some(old)) = (&compared, &self.compare) {
+            // Data is one JSON object; the rest is talk then.
+            let text = format!("\ncompared with {}:\n{}", old.display(), table::comparison(compared));
+            if self.json { eprint!("{text}") } else { write!(out, "{text}")? }
+        }
+        out.flush()?;
+        Ok(ExitCode::SUCCESS)
+    }
+
+    async fn measure(&self) -> anyhow::Result<Examination> {
+        let file = self.model.file()?;
+        let gpu = Gpu::open(self.model.adapter.as_deref()).await?;
+        let subject = SubjectOptions {
+            n_prompt: self.prompt,
+            depth: self.depth,
+            cache: self.model.session_options(false).cache,
+            engine: self.model.engine_options(),
+        };
+        let subject = Subject::new(&file, &gpu, &subject)?;
+        let mut method = if self.quick { Method::QUICK } else { Method::default() };
+        method.rounds = self.rounds.map_or(method.rounds, |n| n as usize);
+        let bar = ProgressBar::new(1000).with_style(ProgressStyle::with_template("{msg:10} {bar:30} {elapsed}")?);
+        let progress = |what: &str, share: f64| {
+            bar.set_message(what.to_string());
+            bar.set_position((1000.0 * share) as u64);
+        };
+        let about = About::now(&gpu.report, &self.model.name(), commit());
+        let found = examine(&gpu, subject, &ExamineOptions { method }, about, progress).await;
+        bar.finish_and_clear();
+        Ok(found?)
+    }
+}
+
+fn read(path: &Path) -> anyhow::Result<Examination> {
+    let source = |source| crate::Error::Io { path: path.into(), source };
+    let text = std::fs::read_to_string(path).map_err(source)?;
+    Ok(parse(&path.display().to_string(), &text)?)
+}

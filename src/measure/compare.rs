@@ -1,0 +1,143 @@
+//! Two examinations of one device: what became slower or faster by more than the noise of both.
+
+use super::{Examination, KIND, KernelRow, PhaseReport};
+use crate::{
+    error::{Error, Result},
+    timing::Timing,
+};
+
+/// Differences smaller than this are never called one, however quiet two runs were: they were at different times.
+const LEAST_CHANGE: f64 = 0.03;
+
+/// A time that is in both.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Change {
+    /// Such as `decode matvec 1536 x 576`.
+    pub name: String,
+    pub old_s: f64,
+    pub new_s: f64,
+    /// Above it a difference counts, as a share of the old time.
+    pub noise: f64,
+}
+
+impl Change {
+    fn of(name: String, old: &Timing, new: &Timing) -> Self {
+        // Quartiles miss half of the rounds: two medians differ by twice their distance often enough.
+        let noise = (2.0 * (old.noise() + new.noise())).max(LEAST_CHANGE);
+        Self { name, old_s: old.median_s, new_s: new.median_s, noise }
+    }
+
+    /// How much longer it takes, as a share of the old time.
+    pub fn by(&self) -> f64 {
+        self.new_s / self.old_s - 1.0
+    }
+
+    /// Slower beyond the noise.
+    pub fn is_regression(&self) -> bool {
+        self.by() > self.noise
+    }
+
+    /// Faster beyond the noise.
+    pub fn is_improvement(&self) -> bool {
+        // As large a factor as a regression's.
+        1.0 / (1.0 + self.by()) - 1.0 > self.noise
+    }
+}
+
+/// What two examinations say of each other.
+#[derive(Debug, Clone, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Comparison {
+    pub regressions: Vec<Change>,
+    pub improvements: Vec<Change>,
+    /// Neither.
+    pub n_same: usize,
+    /// What only one of them has.
+    pub only_old: Vec<String>,
+    pub only_new: Vec<String>,
+    /// What makes the comparison doubtful, such as another device.
+    pub doubts: Vec<String>,
+}
+
+/// Reads an examination from JSON.
+///
+/// Errors: [`Error::Corrupt`] for anything else.
+pub fn parse(file: &str, text: &str) -> Result<Examination> {
+    let value: serde_json::Value =
+        serde_json::from_str(text).map_err(|e| Error::corrupt(file, format!("it is no JSON: {e}")))?;
+    match value.get("kind").and_then(|kind| kind.as_str()) {
+        Some(KIND) => {}
+        Some(other) => return Err(Error::corrupt(file, format!("it is a `{other}`, not a `{KIND}`"))),
+        None => return Err(Error::corrupt(file, format!("it has no `kind`; `pocketlm kernels` writes `{KIND}`"))),
+    }
+    let found: Examination = serde_json::from_value(value).map_err(|e| Error::corrupt(file, e.to_string()))?;
+    for (name, timing) in timings(&found) {
+        let Timing { median_s, low_s, high_s, .. } = timing;
+        // Not-a-number is none of these either.
+        if !(median_s.is_finite() && low_s <= median_s && median_s <= high_s) {
+            return Err(Error::corrupt(file, format!("the time of `{name}` is {low_s} to {high_s} around {median_s}")));
+        }
+    }
+    Ok(found)
+}
+
+/// Compares what both have measured.
+pub fn compare(old: &Examination, new: &Examination) -> Comparison {
+    let mut found = Comparison { doubts: doubts(old, new), ..Comparison::default() };
+    let (old, mut new) = (timings(old), timings(new));
+    for (name, before) in old {
+        let Some(at) = new.iter().position(|(other, _)| *other == name) else {
+            found.only_old.push(name);
+            continue;
+        };
+        let (_, after) = new.remove(at);
+        if before.is_lost_in_noise() || after.is_lost_in_noise() {
+            found.n_same += 1;
+            continue;
+        }
+        let change = Change::of(name, &before, &after);
+        if change.is_regression() {
+            found.regressions.push(change);
+        } else if change.is_improvement() {
+            found.improvements.push(change);
+        } else {
+            found.n_same += 1;
+        }
+    }
+    found.only_new = new.into_iter().map(|(name, _)| name).collect();
+    found.regressions.sort_by(|a, b| b.by().total_cmp(&a.by()));
+    found.improvements.sort_by(|a, b| a.by().total_cmp(&b.by()));
+    found
+}
+
+fn doubts(old: &Examination, new: &Examination) -> Vec<String> {
+    let mut doubts = Vec::new();
+    if !old.about.same_device(&new.about) {
+        let name = |e: &Examination| format!("{} ({}, {})", e.about.adapter, e.about.backend, e.about.driver);
+        doubts.push(format!("another device: {} then, {} now", name(old), name(new)));
+    }
+    if old.about.model != new.about.model {
+        doubts.push(format!("another model: {} then, {} now", old.about.model, new.about.model));
+    }
+    // A machine that is busy, or throttled, is slower at everything.
+    if let (Some(then), Some(now)) = (old.ceilings.copy_bytes_per_s(), new.ceilings.copy_bytes_per_s()) {
+        let by = now / then - 1.0;
+        if by.abs() > 0.1 {
+            doubts.push(format!(
+                "the device itself copies {:+.0} % bytes a second: it was not in the same state",
+                100.0 * by
+            ));
+        }
+    }
+    doubts
+}
+
+/// Every time by its name, in order.
+fn timings(examination: &Examination) -> Vec<(String, Timing)> {
+    let of_phase = |phase: &PhaseReport| {
+        let name = format!("{} {} @ {}", phase.phase, phase.n_tokens, phase.position);
+        let row = |row: &KernelRow| (format!("{name}: {} {} {}", row.kernel, row.shape, row.label), row.timing);
+        let whole = (format!("{name}: everything"), phase.whole);
+        phase.rows.iter().map(row).chain([whole]).collect::<Vec<_>>()
+    };
+    examination.phases.iter().flat_map(of_phase).collect()
+}
