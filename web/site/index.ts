@@ -1,0 +1,2 @@
+import * as pocketlm from "../ts/index.js";
+Object.assign(globalThis, { pocketlm });
