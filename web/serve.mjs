@@ -12,14 +12,16 @@ const TYPES = {
 };
 const here = import.meta.dirname;
 
-export async function serve({ port = 0, site = path.join(here, "dist-site"), models = path.join(here, "../models"), files = {} } = {}) {
+export async function serve({ port = 0, site = path.join(here, "dist-site"), models = path.join(here, "../models"), package: package_ = path.join(here, "dist") } = {}) {
   const state = { cuts: [], down: false, log: [], posted: undefined };
   const server = http.createServer((request, response) => {
     const url = new URL(request.url, "http://localhost");
     if (state.down) return request.socket.destroy();
     if (request.method === "POST") return receive(request, response, state);
     const name = decodeURIComponent(url.pathname);
-    const file = files[name] ?? (name.startsWith("/models/") ? inside(models, name.slice(8)) : inside(site, name.endsWith("/") ? `${name}index.html` : name));
+    const roots = { "/models/": models, "/package/": package_, "/tests/": path.join(here, "tests") };
+    const root = Object.keys(roots).find((root) => name.startsWith(root));
+    const file = root ? inside(roots[root], name.slice(root.length)) : inside(site, name.endsWith("/") ? `${name}index.html` : name);
     if (name === "/models/") return list(models, response);
     if (!file || !fs.existsSync(file) || !fs.statSync(file).isFile()) return response.writeHead(404).end("not found");
     state.log.push({ name, range: request.headers.range });

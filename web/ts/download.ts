@@ -359,6 +359,7 @@ class Blocks implements PageFile {
 /** How large it is, without fetching it. */
 async function look(origin: Origin, signal: AbortSignal): Promise<{ size: number; etag?: string | undefined }> {
   if (origin.file) return { size: origin.file.size };
+  if (origin.url.startsWith("file:")) throw new PocketError("not-found", `only a part of ${origin.name} is here`, "open the file again: it goes on from there");
   const what = `cannot fetch ${origin.url}`;
   let answer: Response;
   try {

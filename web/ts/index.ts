@@ -13,10 +13,12 @@ export type { LoadOptions, Progress } from "./protocol.js";
 export type { ModelRecord, Storage, StoredModel } from "./store.js";
 export type { ChatCompletion, ChatCompletionChunk, ChatCompletionRequest } from "./openai.js";
 
-/** Where a model comes from: an address, a file, a file on the Hugging Face hub, or random weights of a known shape. */
+/** Where a model comes from: an address, a file, a file on the Hugging Face hub, the browser's storage (a key of
+ * {@link models}), or random weights of a known shape. */
 export type Source = string | URL | File
   | { url: string | URL; name?: string; sha256?: string }
   | { repo: string; file: string; revision?: string; endpoint?: string; sha256?: string }
+  | { key: string }
   | { shape: string };
 
 export interface EngineOptions extends LoadOptions {
@@ -150,8 +152,9 @@ export class Engine {
   static async load(source: Source, options: EngineOptions = {}): Promise<Engine> {
     const { onProgress, signal, ...rest } = options;
     signal?.throwIfAborted();
-    // Asked of the page: a worker cannot. Refused, the browser may delete models when it runs short.
-    await navigator.storage?.persist?.().catch(() => false);
+    // Asked of the page: a worker cannot. Refused, the browser may delete models when it runs short. Some ask the user,
+    // who need not hurry.
+    void navigator.storage?.persist?.().catch(() => false);
     const link = new Link();
     try {
       const info = await link.call<EngineInfo>("load", [await resolve(source, signal), rest], onProgress, signal);
@@ -318,6 +321,11 @@ async function resolve(source: Source, signal?: AbortSignal): Promise<unknown> {
   }
   if (typeof source === "string" || source instanceof URL) return { name: nameOf(String(source)), url: absolute(source) };
   if ("shape" in source) return source;
+  if ("key" in source) {
+    const record = (await list()).find((model) => model.key === source.key);
+    if (!record) throw new PocketError("not-found", "this model is not in the browser's storage", "add it again");
+    return { name: record.name, url: record.url, sha256: record.sha256 };
+  }
   if ("url" in source) return { name: source.name ?? nameOf(String(source.url)), url: absolute(source.url), sha256: source.sha256 };
   const { repo, file, revision = "main", endpoint = "https://huggingface.co" } = source;
   const url = `${endpoint}/${repo}/resolve/${revision}/${file}`;
