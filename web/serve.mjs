@@ -1,7 +1,7 @@
 // Serves the site, and models with ranges, on this machine alone.
 // Usage: node serve.mjs [PORT]; the models are those of ../models.
 // Tests import `serve` and set what goes wrong: `cuts` (bytes of a model after which a connection breaks, once each),
-// `down` (no connection at all), and read `log` (what was asked for).
+// `down` (no connection at all, or none for `models`), and read `log` (what was asked for).
 import fs from "node:fs";
 import http from "node:http";
 import path from "node:path";
@@ -16,7 +16,7 @@ export async function serve({ port = 0, site = path.join(here, "dist-site"), mod
   const state = { cuts: [], down: false, log: [], posted: undefined };
   const server = http.createServer((request, response) => {
     const url = new URL(request.url, "http://localhost");
-    if (state.down) return request.socket.destroy();
+    if (state.down === true || (state.down === "models" && request.url.startsWith("/models/"))) return request.socket.destroy();
     if (request.method === "POST") return receive(request, response, state);
     const name = decodeURIComponent(url.pathname);
     const roots = { "/models/": models, "/package/": package_, "/tests/": path.join(here, "tests") };
@@ -71,7 +71,7 @@ function send(request, response, file, state) {
     ...(ranged ? { "content-range": `bytes ${start}-${end}/${size}` } : {}),
   });
   if (request.method === "HEAD") return response.end();
-  const cut = state?.cuts.find((at) => at > start && at <= end);
+  const cut = state?.cuts.filter((at) => at > start && at <= end).sort((a, b) => a - b)[0];
   const stream = fs.createReadStream(file, { start, end: cut ? cut - 1 : end });
   response.on("close", () => stream.destroy());
   if (!cut) return stream.pipe(response);

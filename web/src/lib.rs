@@ -134,12 +134,6 @@ impl WebEngine {
         };
         Ok(WebSession { session: Session::new(engine, &options).await.map_err(failed)? })
     }
-
-    /// Gives the device up: its memory is free at once.
-    #[wasm_bindgen(js_name = destroyDevice)]
-    pub fn destroy_device(&self) {
-        self.0.gpu.destroy();
-    }
 }
 
 /// A context on an engine.
@@ -207,12 +201,6 @@ impl WebSession {
         let saved = SavedSession::read(source).await.map_err(failed)?;
         self.session.restore(&saved).await.map_err(failed)?;
         Ok(json(saved.note()))
-    }
-
-    /// Gives the device of this session up, as a driver that resets it would: for tests of what follows.
-    #[wasm_bindgen(js_name = destroyDevice)]
-    pub fn destroy_device(&self) {
-        self.session.engine().gpu.destroy();
     }
 }
 

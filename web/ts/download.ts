@@ -32,6 +32,12 @@ export interface Origin {
   file?: File | undefined;
 }
 
+/** What the browser lets the site keep, in bytes. */
+export interface Room {
+  usage: number;
+  quota: number;
+}
+
 export interface Transfer {
   doneBytes: number;
   totalBytes: number;
@@ -69,7 +75,8 @@ export class Model implements PageFile {
   private done = 0;
   private goal = 0;
   private wake: (() => void)[] = [];
-  private failure: unknown;
+  /** What ended it: the engine, which reads through here, has words for it that say less. */
+  failure: unknown;
   private whole: Blocks | undefined;
   private releases: (() => void)[] = [];
 
@@ -93,7 +100,7 @@ export class Model implements PageFile {
   }
 
   /** Opens what is in storage, or begins to fetch it. */
-  static async open(origin: Origin, digests: Digests, signal: AbortSignal, told: (transfer: Transfer) => void): Promise<Model> {
+  static async open(origin: Origin, room: Room, digests: Digests, signal: AbortSignal, told: (transfer: Transfer) => void): Promise<Model> {
     const key = await keyOf(origin.url);
     const releases = [await hold(useLock(key), "shared", signal)];
     try {
@@ -116,7 +123,7 @@ export class Model implements PageFile {
       const fresh = { key, name: origin.name, url: origin.url, size: found.size, etag: found.etag, sha256: origin.sha256, complete: false, created: Date.now() };
       const model = new Model(origin, home, same ? record! : fresh, digests, signal, told);
       model.releases = releases;
-      await model.begin(Boolean(same));
+      await model.begin(Boolean(same), room);
       return model;
     } catch (error) {
       releases.forEach((release) => release());
@@ -125,7 +132,12 @@ export class Model implements PageFile {
   }
 
   async read(offset: number, nBytes: number): Promise<Uint8Array> {
-    if (this.whole) return this.whole.read(offset, nBytes);
+    if (this.whole) {
+      return await this.whole.read(offset, nBytes).catch((error) => {
+        this.failure = error;
+        throw error;
+      });
+    }
     const end = offset + nBytes;
     this.goal = Math.max(this.goal, Math.min(end + AHEAD_BYTES, this.size));
     while (this.done < end) {
@@ -133,7 +145,6 @@ export class Model implements PageFile {
       this.rouse();
       await new Promise<void>((resolve) => this.wake.push(resolve));
     }
-    if (this.whole) return (this.whole as Blocks).read(offset, nBytes);
     const bytes = new Uint8Array(nBytes);
     this.data!.read(bytes, { at: offset });
     return bytes;
@@ -176,7 +187,7 @@ export class Model implements PageFile {
   }
 
   /** Takes up what came before, as far as it is what it was, and sees whether there is room for the rest. */
-  private async begin(resume: boolean): Promise<void> {
+  private async begin(resume: boolean, { usage, quota }: Room): Promise<void> {
     const open = async (name: string) => openSync(await this.home.getFileHandle(name, { create: true }));
     this.data = await open("model.bin");
     this.hashes = await open("blocks.bin");
@@ -191,7 +202,6 @@ export class Model implements PageFile {
       this.done += bytes.length;
     }
     this.hashes.truncate(Math.ceil(this.done / BLOCK_BYTES) * HASH_BYTES);
-    const { usage = 0, quota = Infinity } = await navigator.storage.estimate();
     // What is there of the model counts as used already.
     const short = this.size - Math.min(this.data.getSize(), this.size) + SPARE_BYTES - (quota - usage);
     if (short > 0) {

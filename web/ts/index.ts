@@ -157,7 +157,8 @@ export class Engine {
     void navigator.storage?.persist?.().catch(() => false);
     const link = new Link();
     try {
-      const info = await link.call<EngineInfo>("load", [await resolve(source, signal), rest], onProgress, signal);
+      const room = await storage().catch(() => ({ usage: 0, quota: Infinity }));
+      const info = await link.call<EngineInfo>("load", [await resolve(source, signal), rest, room], onProgress, signal);
       return new Engine(link, info, rest);
     } catch (error) {
       link.end(error);
@@ -243,7 +244,7 @@ export class Session {
 
   /** Loses the device, as a driver that resets it would: for tests of what follows. */
   async destroyDevice(): Promise<void> {
-    await this.link.call("destroyDevice", [await this.id()]);
+    await this.link.call("destroyDevice");
   }
 }
 

@@ -13,6 +13,8 @@ export interface LoadOptions {
   kv?: string | undefined;
   /** Most tokens of a prompt that are processed at once. */
   batch?: number | undefined;
+  /** `default`: no more than WebGPU promises everywhere, whatever the adapter has. */
+  limits?: "default" | undefined;
 }
 
 /** How far loading has come. */

@@ -4,7 +4,7 @@
 import init, {
   Engine, Session, Sha256, adapters, blockHash, doctor, shapeNames,
 } from "../pkg/pocketlm.js";
-import { Model, openSync, type Digests, type Origin, type PageFile, type Transfer } from "./download.js";
+import { Model, openSync, type Digests, type Origin, type PageFile, type Room, type Transfer } from "./download.js";
 import type { Call, Failure, FromWorker, LoadOptions, Progress, ToWorker } from "./protocol.js";
 import { PocketError } from "./store.js";
 
@@ -16,6 +16,32 @@ let engine: Engine | undefined;
 let model: Model | undefined;
 const sessions = new Map<number, Session>();
 const aborts = new Map<number, AbortController>();
+
+/** The device in use, for tests that take it away. */
+let device: { destroy(): void } | undefined;
+/** What WebGPU promises everywhere, for tests on better machines. */
+const DEFAULT_LIMITS: Record<string, number> = {
+  maxStorageBufferBindingSize: 128 << 20, maxBufferSize: 256 << 20, maxStorageBuffersPerShaderStage: 8,
+  maxComputeWorkgroupStorageSize: 16 << 10, maxComputeInvocationsPerWorkgroup: 256, maxComputeWorkgroupSizeX: 256,
+  maxComputeWorkgroupSizeY: 256, maxComputeWorkgroupSizeZ: 64, maxComputeWorkgroupsPerDimension: 65535,
+};
+
+/** Adapters of this worker, with the limits that are wanted. */
+function watchAdapters(limits?: "default"): void {
+  const adapter = (self as any).GPUAdapter?.prototype;
+  if (!adapter) return;
+  const { requestDevice } = adapter;
+  adapter.requestDevice = async function (...args: unknown[]) {
+    return (device = await requestDevice.apply(this, args));
+  };
+  if (limits !== "default") return;
+  const { get } = Object.getOwnPropertyDescriptor(adapter, "limits")!;
+  const limited = function (this: unknown) {
+    const real = get!.call(this);
+    return new Proxy(real, { get: (_, name: string) => DEFAULT_LIMITS[name] ?? real[name] });
+  };
+  Object.defineProperty(adapter, "limits", { get: limited, configurable: true });
+}
 
 interface Context {
   id: number;
@@ -41,7 +67,7 @@ const methods: Record<string, (context: Context, ...args: any[]) => unknown> = {
     sessions.get(session)?.free();
     sessions.delete(session);
   },
-  destroyDevice: (_, session?: number) => (session === undefined ? loaded() : opened(session)).destroyDevice(),
+  destroyDevice: () => device?.destroy(),
   memory: async () => ({ wasmBytes: (await memory).buffer.byteLength }),
   async adapters() {
     return JSON.parse(await adapters());
@@ -55,7 +81,8 @@ const methods: Record<string, (context: Context, ...args: any[]) => unknown> = {
   },
 };
 
-async function load({ signal, tell }: Context, source: Origin | { shape: string }, options: LoadOptions): Promise<unknown> {
+async function load({ signal, tell }: Context, source: Origin | { shape: string }, options: LoadOptions, room: Room): Promise<unknown> {
+  watchAdapters(options.limits);
   const begun = performance.now();
   let transfer: Transfer | undefined;
   let told = 0;
@@ -79,13 +106,14 @@ async function load({ signal, tell }: Context, source: Origin | { shape: string 
   if ("shape" in source) {
     engine = await Engine.synthetic(source.shape, text, onUpload);
   } else {
-    model = await Model.open(source, digests, signal, onTransfer);
+    model = await Model.open(source, room, digests, signal, onTransfer);
     try {
       engine = await Engine.load(source.name, model as PageFile, text, onUpload);
       await model.finish();
     } catch (error) {
+      const failure = model.failure;
       model.close();
-      throw error;
+      throw failure ?? error;
     }
   }
   const info = JSON.parse(engine.info());
