@@ -41,7 +41,8 @@ export async function phoneTests(run, { server, model }) {
     await page.evaluate(() => localStorage.setItem("settings", JSON.stringify({ system: "Be brief.", temperature: 0, maxTokens: 4 })));
     await page.getByRole("button", { name: "Edit" }).tap();
     await page.getByRole("textbox", { name: "Edit your message" }).fill("Hello");
-    await page.locator("article, form").getByRole("button", { name: "Send" }).first().tap();
+    await page.locator("#messages form").getByRole("button", { name: "Send" }).tap();
+    await page.locator("#messages form").waitFor({ state: "detached" });
     await answered();
     same("messages", await page.locator(".message").count(), 2);
   });
