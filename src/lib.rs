@@ -19,6 +19,7 @@ pub mod backend;
 #[cfg(feature = "cli")]
 pub mod cli;
 pub mod convert;
+pub mod doctor;
 pub mod error;
 pub mod format;
 #[cfg(feature = "cli")]

@@ -10,8 +10,6 @@ use crate::{
 
 /// Weights that one core has in hand at a time: 8 MiB as f32, which bounds every buffer on the way.
 const CHUNK_WEIGHTS: usize = 2 << 20;
-/// Chunks that are read and packed at the same time, on as many cores.
-const CHUNKS_AT_ONCE: usize = 8;
 
 /// Consecutive words of one plane of one matrix.
 #[derive(Debug)]
@@ -45,7 +43,7 @@ pub async fn stream_matrix(
     let step = tiles * pack::TILE_ROWS;
     let mut offsets = [0u64; 2];
     let first_rows: Vec<usize> = (0..matrix.rows).step_by(step).collect();
-    for first_rows in first_rows.chunks(CHUNKS_AT_ONCE) {
+    for first_rows in first_rows.chunks(platform::n_at_once()) {
         let packed = platform::spread(first_rows.len(), async |index| {
             let rows = step.min(matrix.rows - first_rows[index]);
             let (bytes, columns) = read_rows(matrix, first_rows[index], rows).await?;

@@ -31,6 +31,11 @@ impl ByteSource {
         Ok(Self { name, bytes: Bytes::File { path: path.into(), file } })
     }
 
+    /// A file that is open already; `name` stands in error messages.
+    pub fn file(name: &str, file: PlatformFile) -> Self {
+        Self { name: name.into(), bytes: Bytes::File { path: name.into(), file } }
+    }
+
     /// Bytes already in memory; `name` stands in error messages.
     pub fn memory(name: &str, bytes: Vec<u8>) -> Self {
         Self { name: name.into(), bytes: Bytes::Memory(bytes) }

@@ -257,7 +257,7 @@ impl Counting<'_> {
             }
             "expert_groups" => {
                 let (ids, groups) = (self.param("n_used") * n_tokens, self.param("n_groups"));
-                self.work(0, ids, groups * super::GROUP_WORDS, (ids * self.param("n_experts")) as f64)
+                self.work(0, ids, groups * (1 + self.param("group_size")), (ids * self.param("n_experts")) as f64)
             }
             "expert_sum" => {
                 let (dim, used) = (self.param("dim"), self.param("n_used"));

@@ -14,6 +14,11 @@ use std::{
 /// `enable` lines that a shader needs here. wgpu's naga takes subgroup operations without one.
 pub const ENABLE_SUBGROUPS: &str = "";
 
+/// Things that are worth having in hand at once: one for each core, within reason.
+pub fn n_at_once() -> usize {
+    std::thread::available_parallelism().map_or(1, |n| n.get()).min(8)
+}
+
 /// Awaits `work` for every index below `n`, on every core; results come in order of index.
 pub async fn spread<T: Send, F: Future<Output = T>>(n: usize, work: impl Fn(usize) -> F + Sync) -> Vec<T> {
     let n_threads = std::thread::available_parallelism().map_or(1, |n| n.get()).min(n);
@@ -102,6 +107,19 @@ impl PlatformFile {
             Ok(())
         }
     }
+}
+
+/// What a browser tells of an adapter, beside what wgpu hands on.
+#[derive(Debug, Clone)]
+pub struct AdapterFacts {
+    pub name: String,
+    pub subgroups: bool,
+    pub software: bool,
+}
+
+/// The adapter that a page gets; `None` natively, where wgpu lists all there are and tells all about them.
+pub async fn adapter_facts(_fast: bool) -> Option<AdapterFacts> {
+    None
 }
 
 /// Makes `link` a symbolic link to the file at `target`, a path relative to the link's own folder.

@@ -10,7 +10,7 @@ use crate::{
         gpu::{ExpertStats, GpuWeights},
     },
     error::{Error, Result},
-    format::WeightFormat,
+    format::{TensorInfo, WeightFormat},
     kernels::CacheFormat,
     model::{Config, ModelFile, RecordOptions, TextSource, Weights},
     placement::Placement,
@@ -18,7 +18,11 @@ use crate::{
     platform,
     text::{self, ChatTemplate, Tokenizer},
 };
-use std::{collections::BTreeSet, path::Path, sync::Arc};
+use std::{
+    collections::BTreeSet,
+    path::Path,
+    sync::{Arc, Mutex},
+};
 use xxhash_rust::xxh3::Xxh3;
 
 /// How to load a model.
@@ -57,8 +61,8 @@ pub enum TextNeed {
 pub struct Engine {
     pub gpu: Gpu,
     pub config: Config,
-    pub tokenizer: Option<Tokenizer>,
-    pub template: Option<ChatTemplate>,
+    pub tokenizer: Option<Arc<Tokenizer>>,
+    pub template: Option<Arc<ChatTemplate>>,
     /// Why there is no tokenizer, or no template, although the file holds one.
     text_problem: Option<String>,
     /// Ids after which an answer is over.
@@ -67,6 +71,17 @@ pub struct Engine {
     pub(super) fingerprint: String,
     pub(super) weights: Arc<GpuWeights>,
     pub(super) placed: Weights<WeightSlot>,
+    origin: Origin,
+    /// What took its place when the device was lost.
+    successor: Mutex<Option<Arc<Engine>>>,
+}
+
+/// What the weights were loaded from and how, to do it again.
+#[derive(Debug, Clone)]
+struct Origin {
+    weights: Weights<TensorInfo>,
+    held: Option<WeightFormat>,
+    options: EngineOptions,
 }
 
 impl Engine {
@@ -112,7 +127,6 @@ impl Engine {
         options: &EngineOptions,
         mut progress: impl FnMut(u64, u64),
     ) -> Result<Self> {
-        let fingerprint = fingerprint(&file, held).await?;
         let (placement, placed) = place_held(&file, held, gpu.max_binding_bytes(), options)?;
         if let Some(session) = &options.session {
             check_fit(&file.config, &placement, &placed, &gpu, session)?;
@@ -132,9 +146,53 @@ impl Engine {
         let weights = Arc::new(weights?);
         check::settle(&mut gpu, needed).await?;
         gpu.save_pipelines();
+        // It reads from all over the file, which is whole by now even if it was still on its way.
+        let fingerprint = fingerprint(&file, held).await?;
         let Text { tokenizer, template, end_ids, problem } = text;
-        let config = file.config;
-        Ok(Self { gpu, config, tokenizer, template, text_problem: problem, end_ids, fingerprint, weights, placed })
+        let origin = Origin { weights: file.weights, held, options: options.clone() };
+        Ok(Self {
+            gpu,
+            config: file.config,
+            tokenizer: tokenizer.map(Arc::new),
+            template: template.map(Arc::new),
+            text_problem: problem,
+            end_ids,
+            fingerprint,
+            weights,
+            placed,
+            origin,
+            successor: Mutex::default(),
+        })
+    }
+
+    /// The engine in whose place the caller's is, now that its device is lost: made of the same file on a new device, by
+    /// whoever asks first. Another thread that asks meanwhile makes one of its own.
+    ///
+    /// Errors: those of the adapter, the device and the file.
+    pub async fn successor(&self) -> Result<Arc<Self>> {
+        let known = self.successor.lock().expect("no panic holds it").clone();
+        if let Some(known) = known.filter(|known| !known.gpu.is_lost()) {
+            return Ok(known);
+        }
+        let gpu = self.gpu.reopen().await?;
+        let Origin { weights, held, options } = &self.origin;
+        let (placement, placed) = place_weights(&self.config, weights, *held, gpu.max_binding_bytes(), options)?;
+        let loaded = Arc::new(gpu.load(&placement, |_| ()).await?);
+        let successor = Arc::new(Self {
+            gpu,
+            config: self.config.clone(),
+            tokenizer: self.tokenizer.clone(),
+            template: self.template.clone(),
+            text_problem: self.text_problem.clone(),
+            end_ids: self.end_ids.clone(),
+            fingerprint: self.fingerprint.clone(),
+            weights: loaded,
+            placed,
+            origin: self.origin.clone(),
+            successor: Mutex::default(),
+        });
+        *self.successor.lock().expect("no panic holds it") = Some(successor.clone());
+        Ok(successor)
     }
 
     /// Bytes of weights on the device.
@@ -149,12 +207,12 @@ impl Engine {
 
     /// The tokenizer. Errors: [`Error::Text`] when the model came without one.
     pub fn tokenizer(&self) -> Result<&Tokenizer> {
-        self.tokenizer.as_ref().ok_or_else(|| no_tokenizer(self.text_problem.as_deref()))
+        self.tokenizer.as_deref().ok_or_else(|| no_tokenizer(self.text_problem.as_deref()))
     }
 
     /// The chat template. Errors: [`Error::Text`] when the model came without one.
     pub fn template(&self) -> Result<&ChatTemplate> {
-        self.template.as_ref().ok_or_else(|| no_template(self.text_problem.as_deref()))
+        self.template.as_deref().ok_or_else(|| no_template(self.text_problem.as_deref()))
     }
 
     /// The context that a session gets for this wish.
@@ -187,8 +245,18 @@ fn place_held(
     max_binding: u64,
     options: &EngineOptions,
 ) -> Result<(Placement, Weights<WeightSlot>)> {
-    let place = |experts| file.weights.place_within(file.config.tied, held, max_binding, experts);
-    let n = file.config.experts.map_or(1, |experts| experts.n);
+    place_weights(&file.config, &file.weights, held, max_binding, options)
+}
+
+fn place_weights(
+    config: &Config,
+    weights: &Weights<TensorInfo>,
+    held: Option<WeightFormat>,
+    max_binding: u64,
+    options: &EngineOptions,
+) -> Result<(Placement, Weights<WeightSlot>)> {
+    let place = |experts| weights.place_within(config.tied, held, max_binding, experts);
+    let n = config.experts.map_or(1, |experts| experts.n);
     let wanted = options.experts_per_layer.unwrap_or(n).min(n);
     let Some(limit) = options.max_weights_bytes else { return place(wanted) };
     // Every expert takes the same, so one placement with a single expert tells how many there is room for.

@@ -81,7 +81,13 @@ impl Session {
             return Err(Error::Invalid { what: "the prompt is empty".into() });
         }
         let start_s = now_s();
-        let n_reused = self.set_prompt(ids).await?;
+        let n_reused = match self.set_prompt(ids).await {
+            Err(_) if self.engine.gpu.is_lost() => {
+                self.recover().await?;
+                self.set_prompt(ids).await?
+            }
+            result => result?,
+        };
         let stream = self.engine.tokenizer.as_ref().map(|tokenizer| tokenizer.stream(&self.tokens));
         Ok(Generation {
             session: self,
@@ -104,10 +110,27 @@ pub struct Piece {
 }
 
 impl Generation<'_> {
-    /// The next token, `None` when the answer is over.
+    /// The next token, `None` when the answer is over. Where the device was lost, the text so far is processed on a new
+    /// one first.
     ///
-    /// Errors: [`Error::Device`].
+    /// Errors: [`Error::Device`], also when the device is lost a second time before there is a token.
     pub async fn next(&mut self) -> Result<Option<Piece>> {
+        match self.step().await {
+            Err(error) if self.session.engine.gpu.is_lost() => {
+                tracing::warn!("{error}; going on with a new device");
+                self.session.recover().await?;
+                // With a token pending, everything before it is processed together with it.
+                if self.pending.is_none() {
+                    let ids = self.session.tokens.clone();
+                    self.session.set_prompt(&ids).await?;
+                }
+                self.step().await
+            }
+            result => result,
+        }
+    }
+
+    async fn step(&mut self) -> Result<Option<Piece>> {
         if self.stop.is_some() {
             return Ok(None);
         }
@@ -115,12 +138,13 @@ impl Generation<'_> {
             self.stop = Some(Stop::MaxTokens);
             return Ok(None);
         }
-        if let Some(token) = self.pending.take() {
+        if let Some(token) = self.pending {
             if self.session.tokens.len() >= self.session.context {
                 self.stop = Some(Stop::ContextFull);
                 return Ok(None);
             }
             self.session.feed(&[token]).await?;
+            self.pending = None;
         }
         let token = self.choose().await?;
         let since_start = now_s() - self.stats.start_s;

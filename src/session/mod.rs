@@ -15,7 +15,7 @@ use crate::{
     backend::gpu::{Program, ReadBack},
     error::{Error, Result},
     kernels::{CacheFormat, NOT_A_NUMBER, reference::STEP_HEAD_WORDS},
-    model::{Phase, cache_rows},
+    model::{Phase, RecordOptions, cache_rows},
     plan::{Batch, Plan},
     platform::now_s,
     sample::not_a_number,
@@ -141,6 +141,19 @@ impl Session {
     /// [`Error::Interrupted`]. Whoever sets the flag takes it back.
     pub fn stop_on(&mut self, flag: Arc<AtomicBool>) {
         self.stop = Some(flag);
+    }
+
+    /// Goes on with another device after its own was lost: the tokens stay, and the next call processes them anew.
+    ///
+    /// Errors: those of [`Engine::successor`] and of [`Session::new`]; the session is as it was then.
+    pub async fn recover(&mut self) -> Result<()> {
+        let engine = self.engine.successor().await?;
+        let full = RecordOptions { capacity: self.context, tuning: engine.gpu.tuning, ..self.room.options };
+        self.room = Room::new(&engine, full, self.room.all_logits()).await?;
+        self.through = engine.gpu.read_back(self.through.bytes());
+        self.engine = engine;
+        (self.n_cached, self.n_written) = (0, 0);
+        Ok(())
     }
 
     /// Forgets every token after the first `n_tokens`.

@@ -87,6 +87,11 @@ impl Room {
         enlarged
     }
 
+    /// It is also made for the logits of every position.
+    pub fn all_logits(&self) -> bool {
+        self.all_logits
+    }
+
     /// Bytes that the plans ask for.
     pub fn needs(&self, engine: &Engine) -> MemoryNeeds {
         MemoryNeeds::of_plans(&self.plans(engine))

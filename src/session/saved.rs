@@ -70,7 +70,13 @@ impl SavedSession {
     ///
     /// Errors: [`Error::Io`]; [`Error::SavedSession`] for anything that is no session file.
     pub async fn open(path: &Path) -> Result<Self> {
-        let source = ByteSource::open(path)?;
+        Self::read(ByteSource::open(path)?).await
+    }
+
+    /// Opens a session file that is open already.
+    ///
+    /// Errors: as [`SavedSession::open`].
+    pub async fn read(source: ByteSource) -> Result<Self> {
         let refused = |what: &str| Error::SavedSession { file: source.name().into(), what: what.into() };
         let other = || refused("it is no session file, or one of another version");
         let mut head = [0; 16];
@@ -119,10 +125,25 @@ impl Session {
     ///
     /// Errors: [`Error::Write`]; a file that was there before is as it was then.
     pub async fn save(&self, path: &Path, note: &Value) -> Result<()> {
-        match self.write_to(path, note, self.oldest_position()..self.n_cached).await {
-            Err(Error::Device { .. }) => self.write_to(path, note, 0..0).await,
-            result => result,
+        let failed = |source| Error::Write { path: path.into(), source };
+        let cached = self.oldest_position()..self.n_cached;
+        let mut file = PartialFile::create(path).map_err(failed)?;
+        match self.save_to(&mut file, path, note, cached).await {
+            Err(Error::Device { .. }) => {
+                file = PartialFile::create(path).map_err(failed)?;
+                self.save_to(&mut file, path, note, 0..0).await?;
+            }
+            result => result?,
         }
+        file.finish(true).map_err(failed)
+    }
+
+    /// As [`Session::save`], to whatever takes bytes; `name` stands in errors. Where it fails, what was written is of no
+    /// use.
+    ///
+    /// Errors: [`Error::Write`], [`Error::Device`].
+    pub async fn save_in(&self, file: &mut impl Write, name: &str, note: &Value) -> Result<()> {
+        self.save_to(file, Path::new(name), note, self.oldest_position()..self.n_cached).await
     }
 
     /// Takes over a file's tokens and cache in place of what is there. Returns how many of the tokens need not be
@@ -153,7 +174,7 @@ impl Session {
         Ok(self.n_cached)
     }
 
-    async fn write_to(&self, path: &Path, note: &Value, positions: Range<usize>) -> Result<()> {
+    async fn save_to(&self, file: &mut impl Write, path: &Path, note: &Value, positions: Range<usize>) -> Result<()> {
         let failed = |source| Error::Write { path: path.into(), source };
         let (gpu, config, options) = (&self.engine.gpu, &self.engine.config, &self.room.options);
         let header = Header {
@@ -167,7 +188,7 @@ impl Session {
             note: note.clone(),
         };
         let json = serde_json::to_vec(&header).expect("a header is plain data");
-        let (mut file, mut hash) = (PartialFile::create(path).map_err(failed)?, Xxh3::new());
+        let mut hash = Xxh3::new();
         let mut put = |bytes: &[u8]| {
             hash.update(bytes);
             file.write_all(bytes).map_err(failed)
@@ -185,8 +206,7 @@ impl Session {
                 put(bytemuck::cast_slice(&words))?;
             }
         }
-        file.write_all(&hash.digest().to_le_bytes()).map_err(failed)?;
-        file.finish(true).map_err(failed)
+        file.write_all(&hash.digest().to_le_bytes()).map_err(failed)
     }
 
     /// Refuses a file before anything is allocated for it; returns the layout of each buffer's rows in it.

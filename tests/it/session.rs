@@ -2,7 +2,7 @@
 
 use crate::common::{engine, feed, logits, max_difference, path};
 use pocketlm::{
-    CacheFormat, Engine, EngineOptions, Error, Session, SessionOptions, WeightFormat,
+    CacheFormat, Engine, EngineOptions, Error, SamplingOptions, Session, SessionOptions, WeightFormat,
     backend::Gpu,
     kernels::{CacheLayout, Tuning},
     model::ModelFile,
@@ -40,6 +40,37 @@ fn growth_changes_nothing() {
         let needs = grown.needs();
         assert_eq!(grown.bytes(), needs.cache + needs.activations, "{cache:?}");
     }
+}
+
+/// An answer whose device is lost goes on with a new one, on which the context is processed again; so does a prompt.
+#[test]
+fn a_lost_device_is_replaced() {
+    let engine = engine(&path("tests/data/golden/llama2"), Some(WeightFormat::F32));
+    let greedy = SamplingOptions::default;
+    let answer = |session: &mut Session, lose_after: Option<usize>| {
+        pollster::block_on(async {
+            let mut answer = session.generate(&[5, 6, 7], greedy(), Some(8)).await.expect("a prompt");
+            let mut ids = Vec::new();
+            while let Some(piece) = answer.next().await.expect("it goes on") {
+                ids.push(piece.token);
+                if lose_after == Some(ids.len()) {
+                    answer.engine().gpu.destroy();
+                }
+            }
+            ids
+        })
+    };
+    let wanted = answer(&mut open(&engine, SessionOptions::default()), None);
+    assert_eq!(wanted.len(), 8);
+    let mut session = open(&engine, SessionOptions::default());
+    let mut other = open(&engine, SessionOptions::default());
+    assert_eq!(answer(&mut session, Some(3)), wanted);
+    assert!(engine.gpu.is_lost() && !session.engine().gpu.is_lost());
+    // Another session of the lost device finds the engine that was made for the first.
+    assert_eq!(answer(&mut other, Some(8)), wanted);
+    assert!(Arc::ptr_eq(session.engine(), other.engine()));
+    session.truncate(0);
+    assert_eq!(answer(&mut session, None), wanted);
 }
 
 /// What a token's keys and values take: Phi-3-mini has 32 layers of 32 heads of 96.

@@ -52,7 +52,7 @@ fn modules_import_lower_ranks_only() {
         &["placement"],
         &["model"],
         &["backend", "text"],
-        &["convert", "timing"],
+        &["convert", "doctor", "timing"],
         &["sample"],
         &["session"],
         &["measure"],

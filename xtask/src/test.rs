@@ -1,6 +1,6 @@
 //! `cargo xtask test`: everything that has to pass, on a machine that may have neither driver nor model yet.
 
-use crate::{Paths, check, driver, model, shaders, step::step, vocabularies};
+use crate::{Paths, check, driver, model, shaders, step::step, vocabularies, web};
 use anyhow::Result;
 use xshell::{Shell, cmd};
 
@@ -11,6 +11,7 @@ pub fn run(sh: &Shell, paths: &Paths) -> Result<()> {
     fetch(sh, paths)?;
     check::run(sh)?;
     step("shaders", || shaders::run(sh, paths))?;
+    web::test(sh, paths)?;
     eprintln!("\neverything passed");
     Ok(())
 }

@@ -4,6 +4,7 @@ use super::{counters::Counting, pipeline_cache, pipelines::Pipelines};
 use crate::{
     error::{Error, Result},
     kernels::{Tuning, XSource},
+    platform::{self, AdapterFacts},
 };
 use std::{
     path::PathBuf,
@@ -45,25 +46,62 @@ pub struct Gpu {
     /// How kernels are built for this adapter.
     pub tuning: Tuning,
     pub report: AdapterReport,
-    fault: Arc<Mutex<Option<String>>>,
+    fault: Arc<Mutex<Fault>>,
+    /// What it was opened with, to open another like it.
+    wanted: Option<String>,
+    limits: Option<wgpu::Limits>,
+}
+
+/// What went wrong on a device.
+#[derive(Debug, Default)]
+struct Fault {
+    /// The first complaint.
+    what: Option<String>,
+    /// Nothing will ever run on it again: it was unplugged, reset, put to sleep or destroyed.
+    lost: bool,
+}
+
+/// An adapter, and what a browser tells of it that wgpu does not.
+struct Found {
+    adapter: wgpu::Adapter,
+    facts: Option<AdapterFacts>,
 }
 
 /// Every adapter of this machine, best first: real before software, discrete before integrated.
 pub async fn adapters() -> Vec<AdapterReport> {
-    enumerate().await.iter().map(report).collect()
+    enumerate().await.iter().map(|found| report(&found.adapter, found.facts.as_ref())).collect()
 }
 
 fn instance() -> wgpu::Instance {
     let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
-    descriptor.backends = wgpu::Backends::VULKAN | wgpu::Backends::METAL | wgpu::Backends::DX12;
+    descriptor.backends =
+        wgpu::Backends::VULKAN | wgpu::Backends::METAL | wgpu::Backends::DX12 | wgpu::Backends::BROWSER_WEBGPU;
     // Validation layers belong to driver tests; indirect dispatches, which the third flag guards, are never used.
     descriptor.flags = wgpu::InstanceFlags::empty();
     wgpu::Instance::new(descriptor)
 }
 
-async fn enumerate() -> Vec<wgpu::Adapter> {
-    let mut all = instance().enumerate_adapters(wgpu::Backends::all()).await;
-    all.sort_by_key(|adapter| rank(adapter.get_info().device_type).0);
+async fn enumerate() -> Vec<Found> {
+    let instance = instance();
+    let Some(fast) = platform::adapter_facts(true).await else {
+        let all = instance.enumerate_adapters(wgpu::Backends::all()).await;
+        let mut all: Vec<_> = all.into_iter().map(|adapter| Found { adapter, facts: None }).collect();
+        all.sort_by_key(|found| rank(found.adapter.get_info().device_type).0);
+        return all;
+    };
+    // A browser names no adapters: it hands out one for speed, and perhaps another for a long battery life.
+    let mut all = Vec::new();
+    for (facts, preference) in [
+        (Some(fast), wgpu::PowerPreference::HighPerformance),
+        (platform::adapter_facts(false).await, wgpu::PowerPreference::LowPower),
+    ] {
+        let is_new = |found: &Found| found.facts.as_ref().map(|f| &f.name) != facts.as_ref().map(|f| &f.name);
+        let options = wgpu::RequestAdapterOptions { power_preference: preference, ..Default::default() };
+        if facts.is_some() && all.iter().all(is_new) {
+            let adapter = instance.request_adapter(&options).await.ok();
+            all.extend(adapter.map(|adapter| Found { adapter, facts }));
+        }
+    }
     all
 }
 
@@ -77,15 +115,16 @@ fn rank(kind: wgpu::DeviceType) -> (u32, &'static str, &'static str) {
     }
 }
 
-fn report(adapter: &wgpu::Adapter) -> AdapterReport {
+fn report(adapter: &wgpu::Adapter, facts: Option<&AdapterFacts>) -> AdapterReport {
     let (info, limits, features) = (adapter.get_info(), adapter.limits(), adapter.features());
-    let (_, kind, reason) = rank(info.device_type);
+    let is_software = facts.is_some_and(|facts| facts.software);
+    let (_, kind, reason) = rank(if is_software { wgpu::DeviceType::Cpu } else { info.device_type });
     AdapterReport {
-        name: info.name,
+        name: facts.map_or(info.name, |facts| facts.name.clone()),
         kind,
         backend: info.backend.to_string(),
         driver: [info.driver, info.driver_info].into_iter().filter(|s| !s.is_empty()).collect::<Vec<_>>().join(" "),
-        subgroups: features.contains(wgpu::Features::SUBGROUP),
+        subgroups: facts.map_or(features.contains(wgpu::Features::SUBGROUP), |facts| facts.subgroups),
         subgroup_size: [info.subgroup_min_size, info.subgroup_max_size],
         f16: features.contains(wgpu::Features::SHADER_F16),
         timestamps: features.contains(wgpu::Features::TIMESTAMP_QUERY),
@@ -120,54 +159,69 @@ impl Gpu {
     ///
     /// Errors: [`Error::NoAdapter`], [`Error::Device`].
     pub async fn open(wanted: Option<&str>) -> Result<Self> {
-        let all = enumerate().await;
-        let names = || all.iter().enumerate().map(|(i, a)| format!("{i}: {}", a.get_info().name)).collect();
-        let Some(wanted) = wanted else {
-            let what = "no adapter: neither a GPU nor a software driver for one was found".to_string();
-            let first = all.first().ok_or(Error::NoAdapter { what, available: Vec::new() })?;
-            return Self::from_adapter(first, None).await;
-        };
-        let matches = |name: String| name.to_lowercase().contains(&wanted.to_lowercase());
-        let found = match wanted.parse::<usize>() {
-            Ok(index) => all.get(index),
-            Err(_) => all.iter().find(|adapter| matches(adapter.get_info().name)),
-        };
-        let what = format!("no adapter matches `{wanted}`");
-        Self::from_adapter(found.ok_or_else(|| Error::NoAdapter { what, available: names() })?, None).await
+        let found = find(wanted).await?;
+        let gpu = Self::from_found(&found, None).await?;
+        Ok(Self { wanted: wanted.map(str::to_string), ..gpu })
     }
 
     /// Opens `adapter`, with all of its limits or with `limits`.
     ///
     /// Errors: [`Error::Device`].
     pub async fn from_adapter(adapter: &wgpu::Adapter, limits: Option<wgpu::Limits>) -> Result<Self> {
-        let report = report(adapter);
+        let found = Found { adapter: adapter.clone(), facts: None };
+        Self::from_found(&found, limits).await
+    }
+
+    /// Opens another device like this one, which was lost: kernels are built as they were here.
+    ///
+    /// Errors: as [`Gpu::open`].
+    pub async fn reopen(&self) -> Result<Self> {
+        // Asked for anew, since a driver that was reset may have new adapters, and a page's adapter is used up.
+        let found = find(self.wanted.as_deref()).await?;
+        let gpu = Self::from_found(&found, self.limits.clone()).await?;
+        Ok(Self { wanted: self.wanted.clone(), tuning: self.tuning, ..gpu })
+    }
+
+    async fn from_found(Found { adapter, facts }: &Found, limits: Option<wgpu::Limits>) -> Result<Self> {
+        let report = report(adapter, facts.as_ref());
         let mut required_features = wgpu::Features::empty();
-        required_features.set(wgpu::Features::SUBGROUP, report.subgroups);
+        // A page's device has them without being asked through wgpu, which does not know them there.
+        required_features.set(wgpu::Features::SUBGROUP, report.subgroups && facts.is_none());
         required_features |= adapter.features() & wgpu::Features::PIPELINE_CACHE;
         required_features.set(wgpu::Features::SHADER_F16, report.f16);
         required_features.set(wgpu::Features::TIMESTAMP_QUERY, report.timestamps);
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("pocketlm"),
             required_features,
-            required_limits: limits.unwrap_or_else(|| adapter.limits()),
+            required_limits: limits.clone().unwrap_or_else(|| adapter.limits()),
             ..Default::default()
         };
         let opened = adapter.request_device(&descriptor).await;
         let (device, queue) = opened.map_err(|e| device_error("opening the device", e.to_string()))?;
-        let fault = Arc::new(Mutex::new(None));
-        let note = |fault: &Arc<Mutex<Option<String>>>, what: String| {
-            fault.lock().expect("no panic holds it").get_or_insert(what);
-        };
+        let fault = Arc::new(Mutex::new(Fault::default()));
         let on_error = fault.clone();
-        device.on_uncaptured_error(Arc::new(move |e: wgpu::Error| note(&on_error, e.to_string())));
+        device.on_uncaptured_error(Arc::new(move |e: wgpu::Error| note(&on_error, e.to_string(), false)));
         let on_loss = fault.clone();
         device.set_device_lost_callback(move |reason, message| {
-            note(&on_loss, format!("the device was lost ({reason:?}) {message}"));
+            note(&on_loss, format!("the device was lost ({reason:?}) {message}"), true);
         });
         let tuning = report.preferred();
         let (pipeline_cache, pipeline_path) = (pipeline_cache::open(adapter, &device), pipeline_cache::path(adapter));
         let (pipelines, counting) = (Mutex::default(), Counting::default());
-        Ok(Self { device, queue, pipelines, pipeline_cache, pipeline_path, counting, tuning, report, fault })
+        let wanted = facts.is_none().then(|| report.name.clone());
+        Ok(Self {
+            device,
+            queue,
+            pipelines,
+            pipeline_cache,
+            pipeline_path,
+            counting,
+            tuning,
+            report,
+            fault,
+            wanted,
+            limits,
+        })
     }
 
     /// The most bytes that one binding may have.
@@ -181,9 +235,19 @@ impl Gpu {
         self.device.destroy();
     }
 
+    /// Nothing will ever run on it again; [`Gpu::reopen`] opens another.
+    pub fn is_lost(&self) -> bool {
+        self.fault.lock().expect("no panic holds it").lost
+    }
+
+    /// A result could not be read back: only a device that is gone refuses that.
+    pub(super) fn lose(&self, what: &str) {
+        note(&self.fault, what.into(), true);
+    }
+
     /// What went wrong on the device since it was opened, if anything.
     pub(super) fn check_fault(&self, doing: &str) -> Result<()> {
-        match self.fault.lock().expect("no panic holds it").as_ref() {
+        match self.fault.lock().expect("no panic holds it").what.as_ref() {
             Some(what) => Err(device_error(doing, what.clone())),
             None => Ok(()),
         }
@@ -207,6 +271,38 @@ impl Gpu {
             None => result,
         }
     }
+}
+
+/// The adapter whose index or part of whose name is given, or the best one.
+async fn find(wanted: Option<&str>) -> Result<Found> {
+    let mut all = enumerate().await;
+    let name = |found: &Found| report(&found.adapter, found.facts.as_ref()).name;
+    let index = match wanted {
+        None => Some(0),
+        Some(wanted) => wanted
+            .parse()
+            .ok()
+            .or_else(|| all.iter().position(|found| name(found).to_lowercase().contains(&wanted.to_lowercase()))),
+    };
+    if let Some(index) = index.filter(|&index| index < all.len()) {
+        return Ok(all.swap_remove(index));
+    }
+    Err(match wanted {
+        Some(wanted) => Error::NoAdapter {
+            what: format!("no adapter matches `{wanted}`"),
+            available: all.iter().enumerate().map(|(i, found)| format!("{i}: {}", name(found))).collect(),
+        },
+        None => Error::NoAdapter {
+            what: "no adapter: neither a GPU nor a software driver for one was found".into(),
+            available: Vec::new(),
+        },
+    })
+}
+
+fn note(fault: &Mutex<Fault>, what: String, lost: bool) {
+    let mut fault = fault.lock().expect("no panic holds it");
+    fault.what.get_or_insert(what);
+    fault.lost |= lost;
 }
 
 pub(super) fn device_error(doing: &str, what: impl Into<String>) -> Error {

@@ -21,7 +21,7 @@ const ARENA_BYTES: u64 = 256 << 20;
 /// WebGPU's default alignment of binding offsets.
 const ALIGNMENT: u64 = 256;
 /// Uploaded bytes after which the loader waits for the device, so that staging memory stays bounded.
-const UPLOAD_BYTES: u64 = 32 << 20;
+const UPLOAD_BYTES: u64 = 16 << 20;
 
 /// The weights of a model on the device.
 #[derive(Debug)]

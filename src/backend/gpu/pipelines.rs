@@ -120,7 +120,9 @@ impl Gpu {
             let _ = done.send(());
         });
         self.poll(doing)?;
-        wait.await.map_err(|_| device_error(doing, "the device dropped its work"))
+        wait.await.map_err(|_| device_error(doing, "the device dropped its work"))?;
+        // Browsers complain while one waits.
+        self.check_fault(doing)
     }
 
     /// Lets callbacks run. Browsers do this themselves; there it returns at once.

@@ -55,6 +55,13 @@ impl Step {
     }
 }
 
+impl ReadBack {
+    /// Most bytes that it reads at once.
+    pub fn bytes(&self) -> u64 {
+        self.buffer.size()
+    }
+}
+
 impl Program {
     /// Dispatches in it.
     pub(super) fn n_steps(&self) -> usize {
@@ -230,8 +237,10 @@ impl Gpu {
         });
         self.poll(doing)?;
         let mapped = wait.await.map_err(|_| device_error(doing, "the device dropped its work"))?;
-        self.check_fault(doing)?;
-        mapped.map_err(|e| device_error(doing, e.to_string()))?;
+        if let Err(error) = mapped {
+            self.lose(&format!("the device was lost ({error})"));
+            self.check_fault(doing)?;
+        }
         {
             let view = slice.get_mapped_range().map_err(|e| device_error(doing, e.to_string()))?;
             out.copy_from_slice(bytemuck::cast_slice(&view));

@@ -1,0 +1,217 @@
+// The package in Chromium: loading and its faults, answers, sessions, lost devices, other tabs.
+import { createHash } from "node:crypto";
+import fs from "node:fs";
+import path from "node:path";
+import { newPage, open } from "./browser.mjs";
+import { check, same } from "./check.mjs";
+
+const sizeOf = (model) => fs.statSync(fileOf(model)).size;
+const fileOf = (model) => path.join(import.meta.dirname, "../..", model);
+const MEMORY_BYTES = 150 << 20;
+
+export async function apiTests(run, { server, model, prompt, options, native }) {
+  const { context, close } = await open();
+  const page = await newPage(context, `${server.url}tests/blank.html`);
+  await page.waitForFunction(() => globalThis.pocketlm);
+  const given = { model, prompt, options };
+  // What every test after the first begins with: the model from storage, an answer.
+  const answer = (on = page, more = {}) => on.evaluate(async ({ model, prompt, options, load }) => {
+    globalThis.engine?.dispose();
+    const phases = new Set();
+    globalThis.engine = await pocketlm.Engine.load(model, { ...load, onProgress: ({ phase }) => phases.add(phase) });
+    const answer = engine.session().generate(prompt, options);
+    const stats = await answer.stats;
+    return { ids: answer.tokens, stats, phases: [...phases], memory: await engine.memory(), adapter: engine.info.adapter };
+  }, { ...given, ...more });
+  const errorOf = (on, more = {}) => on.evaluate(async ({ model, load }) => {
+    try {
+      (await pocketlm.Engine.load(model, load)).dispose();
+    } catch ({ name, code, message, hint }) {
+      return { name, code, message, hint };
+    }
+  }, { ...given, ...more });
+
+  await run("a download that is cut ten times is whole in the end", async () => {
+    const size = sizeOf(model);
+    // As often as not in the same block; never before the size is known.
+    const cuts = Array.from({ length: 10 }, () => 1 + Math.floor(Math.random() * (size - 1)));
+    server.cuts.push(...cuts);
+    const { ids, memory } = await answer();
+    same("cuts that are left", server.cuts, []);
+    same("ids", ids, native);
+    const [kept] = await page.evaluate(() => pocketlm.models.list());
+    same("sha256", kept.sha256, createHash("sha256").update(fs.readFileSync(fileOf(model))).digest("hex"));
+    same("complete", kept.complete, true);
+    check("wasm memory is small", memory.wasmBytes < MEMORY_BYTES, memory.wasmBytes);
+    return `cut at ${cuts.join(", ")}; ${(memory.wasmBytes / 2 ** 20).toFixed(0)} MiB of wasm memory`;
+  });
+
+  await run("an answer is stopped, and the next one reuses what is there", async () => {
+    const found = await page.evaluate(async (prompt) => {
+      const session = engine.session();
+      const abort = new AbortController();
+      const answer = session.generate(prompt, { maxTokens: 100, signal: abort.signal });
+      for await (const _ of answer) abort.abort();
+      const { stop, answerTokens } = await answer.stats;
+      const tokens = await session.tokens();
+      await session.truncate(tokens.length - answerTokens);
+      return { stop, answerTokens, before: tokens.length, after: (await session.tokens()).length };
+    }, prompt);
+    same("stop", found.stop, "aborted");
+    check("it stopped early", found.answerTokens < 20, found.answerTokens);
+    same("tokens left", found.after, found.before - found.answerTokens);
+  });
+
+  await run("a saved session goes on where it was", async () => {
+    const found = await page.evaluate(async ({ prompt, options }) => {
+      const one = engine.session();
+      await one.generate(prompt, { maxTokens: 4 }).text();
+      await one.save("a test", { title: "Paris" });
+      const other = engine.session();
+      const note = await other.restore("a test");
+      const tokens = [...await other.tokens()];
+      // The last token of an answer is not in the context yet.
+      const answer = other.generate(new Uint32Array(options.rest), { maxTokens: 3 });
+      const stats = await answer.stats;
+      return { note, tokens, ids: answer.tokens, stats };
+    }, { prompt, options: { rest: native.slice(3, 4) } });
+    same("note", found.note, { title: "Paris" });
+    same("reused", found.stats.reusedTokens, found.tokens.length);
+    same("ids", found.ids, native.slice(4, 7));
+  });
+
+  await run("a device that is lost in the middle of an answer is replaced", async () => {
+    const ids = await page.evaluate(async ({ prompt, options }) => {
+      const session = engine.session();
+      const answer = session.generate(prompt, options);
+      let n = 0;
+      for await (const _ of answer) if (++n === 2) await session.destroyDevice();
+      await answer.stats;
+      // Another session of the same engine finds the new device.
+      const other = engine.session().generate(prompt, options);
+      await other.stats;
+      return [answer.tokens, other.tokens];
+    }, { prompt, options });
+    same("ids", ids[0], native);
+    same("ids of the other session", ids[1], native);
+  });
+
+  await run("a request in OpenAI's shape is answered in it", async () => {
+    const found = await page.evaluate(async () => {
+      const messages = [{ role: "system", content: "Be brief." }, { role: "user", content: "Hi" }];
+      let streamed = "";
+      let last;
+      for await (last of await engine.chat.completions.create({ messages, stream: true, temperature: 0, max_tokens: 4 })) {
+        streamed += last.choices[0].delta.content ?? "";
+      }
+      const whole = await engine.chat.completions.create({ messages, temperature: 0, max_tokens: 4 });
+      return { streamed, last, whole };
+    });
+    same("content", found.streamed, found.whole.choices[0].message.content);
+    same("finish_reason", [found.last, found.whole].map((one) => one.choices[0].finish_reason), ["length", "length"]);
+    same("completion_tokens", found.last.usage.completion_tokens, 4);
+    check("there is text", found.streamed.length > 0);
+  });
+
+  await run("a frozen tab goes on when it is looked at again", async () => {
+    const cdp = await context.newCDPSession(page);
+    const running = page.evaluate(async ({ prompt, options }) => {
+      const answer = engine.session().generate(prompt, options);
+      await answer.stats;
+      return answer.tokens;
+    }, { prompt, options });
+    await cdp.send("Page.setWebLifecycleState", { state: "frozen" });
+    await new Promise((resolve) => setTimeout(resolve, 2000));
+    await cdp.send("Page.setWebLifecycleState", { state: "active" });
+    same("ids", await running, native);
+    await cdp.detach();
+  });
+
+  await run("a second tab loads from storage, and what it uses is not deleted", async () => {
+    const before = server.log.filter(({ name }) => name === model).length;
+    const second = await newPage(context, `${server.url}tests/blank.html`);
+    await second.waitForFunction(() => globalThis.pocketlm);
+    same("ids", (await answer(second)).ids, native);
+    same("requests", server.log.filter(({ name }) => name === model).length, before);
+    const remove = (on) => on.evaluate(async () => {
+      const [{ key }] = await pocketlm.models.list();
+      return await pocketlm.models.remove(key).then(() => "deleted", ({ code }) => code);
+    });
+    await page.evaluate(() => engine.dispose());
+    same("deleting what the second tab uses", await remove(page), "in-use");
+    await second.close();
+  });
+
+  await run("a block that storage has damaged is fetched again, or named", async () => {
+    const damage = () => page.evaluate(async () => {
+      globalThis.engine?.dispose();
+      const folder = await (await navigator.storage.getDirectory()).getDirectoryHandle("pocketlm-models");
+      const [{ key }] = await pocketlm.models.list();
+      const file = await (await folder.getDirectoryHandle(key)).getFileHandle("model.bin");
+      const writer = await file.createWritable({ keepExistingData: true });
+      await writer.write({ type: "write", position: 50e6, data: new Uint8Array(1000).fill(77) });
+      await writer.close();
+    });
+    await damage();
+    server.log.length = 0;
+    same("ids", (await answer()).ids, native);
+    same("what was fetched", server.log.filter(({ name }) => name === model).map(({ range }) => range), ["bytes=46137344-50331647"]);
+    server.log.length = 0;
+    same("ids the next time", (await answer()).ids, native);
+    same("what was fetched the next time", server.log.filter(({ name }) => name === model), []);
+    await damage();
+    server.down = "models";
+    const error = await errorOf(page);
+    server.down = false;
+    same("code", error?.code, "corrupt");
+    check("it names the block", /block 11 of .* is damaged/.test(error.message), error.message);
+  });
+
+  await run("what cannot be is refused before it is fetched, in words", async () => {
+    await page.evaluate(() => globalThis.engine?.dispose());
+    const fetched = () => server.log.filter(({ name, range }) => name === model && range !== "bytes=0-0").length;
+    server.log.length = 0;
+    const full = await page.evaluate(async (model) => {
+      const real = StorageManager.prototype.estimate;
+      StorageManager.prototype.estimate = async () => ({ usage: 100e6, quota: 150e6 });
+      try {
+        await pocketlm.Engine.load(`${model}?another`);
+      } catch ({ code, message }) {
+        return { code, message };
+      } finally {
+        StorageManager.prototype.estimate = real;
+      }
+    }, model);
+    same("code", full?.code, "quota");
+    check("it says how much is missing", /98 MB are still to come, .* 50 MB more; 65 MB are missing/.test(full.message), full.message);
+    same("blocks fetched", fetched(), 0);
+    server.log.length = 0;
+    const long = await errorOf(page, { model: `${model}?third`, load: { context: 16_000_000 } });
+    same("code", long?.code, "too-large");
+    check("it names a context that fits", /`context` \d+ is the longest/.test(long.hint), long.hint);
+    check("little was fetched", (await page.evaluate(() => pocketlm.models.list())).every(({ url, storedBytes }) => !url.endsWith("third") || storedBytes < 40e6));
+    same("code", (await errorOf(page, { model: "/models/none.gguf" }))?.code, "network");
+    // A disk that fills up on the way, as far as Chromium plays it.
+    const cdp = await context.newCDPSession(page);
+    await cdp.send("Storage.overrideQuotaForOrigin", { origin: new URL(server.url).origin, quotaSize: 150e6 });
+    const filled = await errorOf(page, { model: `${model}?fourth` });
+    same("code", filled?.code, "quota");
+    await cdp.send("Storage.overrideQuotaForOrigin", { origin: new URL(server.url).origin });
+    same("the model that was whole before", (await answer()).ids, native);
+    await page.evaluate(async (model) => {
+      for (const { key, url } of await pocketlm.models.list()) if (!url.endsWith(model)) await pocketlm.models.remove(key);
+    }, model);
+    same("models", (await page.evaluate(() => pocketlm.models.list())).length, 1);
+  });
+
+  await run("WebGPU's default limits are enough", async () => {
+    const second = await newPage(context, `${server.url}tests/blank.html`);
+    await second.waitForFunction(() => globalThis.pocketlm);
+    const { ids, adapter } = await answer(second, { load: { limits: "default" } });
+    same("ids", ids, native);
+    same("limits", [adapter.max_binding_bytes, adapter.max_buffer_bytes, adapter.max_workgroup_bytes], [128 << 20, 256 << 20, 16 << 10]);
+    await second.close();
+  });
+  await run("nothing else was complained of", () => same("complaints", page.complaints.filter((text) => !/Failed to load resource/.test(text)), []));
+  await close();
+}

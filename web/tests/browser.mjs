@@ -1,0 +1,38 @@
+// Browsers without a window, for tests: Chromium on its software GPU.
+import { chromium } from "playwright-core";
+import fs from "node:fs";
+import os from "node:os";
+import path from "node:path";
+
+const FLAGS = [
+  // Without the first there is no adapter on a machine without a GPU.
+  "--enable-unsafe-webgpu", "--no-sandbox", "--disable-quic", "--no-first-run", "--disable-background-networking",
+  "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage",
+];
+
+/** A phone's window, which can be touched. */
+export const PHONE = { viewport: { width: 390, height: 844 }, deviceScaleFactor: 3, isMobile: true, hasTouch: true };
+export const DESK = { viewport: { width: 1200, height: 800 } };
+
+/** A browser with a storage of its own, which `close` deletes. */
+export async function open(options = {}) {
+  const profile = fs.mkdtempSync(path.join(os.tmpdir(), "pocketlm-browser-"));
+  const context = await chromium.launchPersistentContext(profile, {
+    executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium", headless: true, args: ["--headless=new", ...FLAGS], ...options,
+  });
+  const close = async () => {
+    await context.close();
+    fs.rmSync(profile, { recursive: true, force: true });
+  };
+  return { context, close };
+}
+
+/** A page whose complaints end up in `complaints`. */
+export async function newPage(context, url) {
+  const page = await context.newPage();
+  page.complaints = [];
+  page.on("pageerror", (error) => page.complaints.push(String(error)));
+  page.on("console", (message) => message.type() === "error" && page.complaints.push(message.text()));
+  await page.goto(url);
+  return page;
+}

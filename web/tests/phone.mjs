@@ -1,0 +1,92 @@
+// The site in a phone's window, touched: load, chat, stop, reload offline, go on, delete. And the doctor's page.
+import { newPage, open, PHONE } from "./browser.mjs";
+import { check, same } from "./check.mjs";
+
+export async function phoneTests(run, { server, model }) {
+  const { context, close } = await open(PHONE);
+  const name = model.split("/").pop();
+  const shots = process.env.SHOTS;
+  let page;
+  const shot = (title) => shots && page.screenshot({ path: `${shots}/${title}.png` });
+  const send = async (text) => {
+    await page.locator("#prompt:not([disabled])").waitFor({ timeout: 120_000 });
+    await page.locator("#prompt").fill(text);
+    await page.getByRole("button", { name: "Send" }).tap();
+  };
+  const answered = () => page.locator(".rate").last().waitFor({ timeout: 120_000 });
+
+  await run("a phone loads a model by touch and chats", async () => {
+    page = await newPage(context, server.url);
+    await page.evaluate(() => localStorage.setItem("settings", JSON.stringify({ system: "Be brief.", temperature: 0, maxTokens: 6 })));
+    await page.getByRole("button", { name: `Load ${name.replace(".gguf", "")}` }).tap();
+    await page.locator("progress").waitFor();
+    await shot("loading");
+    await page.evaluate(() => {
+      globalThis.longest = 0;
+      new PerformanceObserver((list) => list.getEntries().forEach(({ duration }) => (longest = Math.max(longest, duration)))).observe({ type: "longtask" });
+    });
+    await send("Hi");
+    await answered();
+    await shot("answered");
+    check("the answer has text", (await page.locator(".message.assistant .body").textContent()).length > 0);
+    return `longest task of the page ${await page.evaluate(() => longest)} ms`;
+  });
+
+  await run("an answer is stopped, edited and asked for again", async () => {
+    await page.evaluate(() => localStorage.setItem("settings", JSON.stringify({ system: "Be brief.", temperature: 0, maxTokens: 200 })));
+    await page.getByRole("button", { name: "Regenerate" }).tap();
+    await page.locator(".message.assistant .body:not(.waiting)").waitFor({ timeout: 60_000 });
+    await page.getByRole("button", { name: "Stop" }).tap();
+    await answered();
+    await page.evaluate(() => localStorage.setItem("settings", JSON.stringify({ system: "Be brief.", temperature: 0, maxTokens: 4 })));
+    await page.getByRole("button", { name: "Edit" }).tap();
+    await page.getByRole("textbox", { name: "Edit your message" }).fill("Hello");
+    await page.locator("#messages form").getByRole("button", { name: "Send" }).tap();
+    await page.locator("#messages form").waitFor({ state: "detached" });
+    await answered();
+    same("messages", await page.locator(".message").count(), 2);
+  });
+
+  await run("the page opens offline and goes on with the conversation", async () => {
+    await page.evaluate(() => navigator.serviceWorker.ready);
+    const text = await page.locator("#messages").textContent();
+    await page.close();
+    server.down = true;
+    await context.setOffline(true);
+    page = await newPage(context, server.url);
+    const interactive = await page.evaluate(() => performance.now());
+    await page.locator("#prompt:not([disabled])").waitFor({ timeout: 120_000 });
+    const words = (text) => text.replace(/\d+ tokens.*$/, "");
+    same("the conversation", words(await page.locator("#messages").textContent()), words(text));
+    await send("Bye");
+    await answered();
+    same("messages", await page.locator(".message").count(), 4);
+    await shot("offline");
+    await context.setOffline(false);
+    server.down = false;
+    return `interactive after ${Math.round(interactive)} ms`;
+  });
+
+  await run("the model is deleted", async () => {
+    await page.locator("#model").tap();
+    await page.getByRole("button", { name: `Delete ${name}` }).tap();
+    await page.getByRole("button", { name: `Delete ${name}` }).waitFor({ state: "detached" });
+    same("models", await page.evaluate(() => pocketlm.models.list()), []);
+    await shot("deleted");
+  });
+
+  await run("the doctor's page examines kernels until it is stopped", async () => {
+    await page.goto(`${server.url}doctor.html`);
+    await page.getByRole("button", { name: "Examine this GPU" }).tap();
+    await page.locator("tbody tr").nth(11).waitFor({ timeout: 120_000 });
+    await page.getByRole("button", { name: "Stop" }).tap();
+    await page.waitForFunction(() => report(), undefined, { timeout: 60_000 });
+    const { rows, failed, adapter } = await page.evaluate(() => report());
+    same("failed", failed, 0);
+    check("there are rows", rows.length >= 12, rows.length);
+    await shot("doctor");
+    return `${rows.length} variants on ${adapter.name}`;
+  });
+  await run("the site complained of nothing", () => same("complaints", page?.complaints.filter((text) => !/Failed to load resource|ERR_INTERNET/.test(text)), page && []));
+  await close();
+}

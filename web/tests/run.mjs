@@ -1,0 +1,36 @@
+// Everything that browsers must show: `node run.mjs POCKETLM`, the program whose ids they must generate too.
+// One test after another, since two would share two cores; each says how long it took.
+import { execFileSync } from "node:child_process";
+import { serve } from "../serve.mjs";
+import { apiTests } from "./api.mjs";
+import { ask } from "./firefox.mjs";
+import { phoneTests } from "./phone.mjs";
+import { same, section } from "./check.mjs";
+
+export const MODEL = "SmolLM2-135M-Instruct.Q4_1.gguf";
+const PROMPT = "The capital of France is";
+const N = 8;
+
+const program = process.argv[2];
+const wanted = process.argv.slice(3);
+const native = JSON.parse(execFileSync(program, ["run", `../models/${MODEL}`, "--raw", "-p", PROMPT, "-n", String(N), "--json"], { cwd: `${import.meta.dirname}/..` }));
+const server = await serve();
+const given = { server, model: `/models/${MODEL}`, prompt: PROMPT, options: { maxTokens: N }, native: native.ids };
+let failed = 0;
+const run = async (name, test) => {
+  if (wanted.length && !wanted.some((word) => name.includes(word))) return;
+  failed += await section(name, test);
+};
+
+await run("firefox generates what the program does", async () => {
+  const { model, prompt, options } = given;
+  const { error, ids, info } = await ask(server, "tests/firefox.html", { model, prompt, options });
+  if (error) throw new Error(error);
+  same("ids", ids, native.ids);
+  return `${info.adapter.kind} adapter`;
+});
+await apiTests(run, given);
+await phoneTests(run, given);
+server.close();
+console.log(failed === 0 ? "\nbrowsers: everything passed" : `\nbrowsers: ${failed} failed`);
+process.exit(failed === 0 ? 0 : 1);

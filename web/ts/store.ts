@@ -1,0 +1,108 @@
+// Models in the browser's own storage (OPFS), each in a folder of its own:
+//   record.json   where it is from, how large it is, whether it is complete
+//   model.bin     its bytes, in blocks of 4 MiB
+//   blocks.bin    16 hexadecimal digits per block that has come: what a resumed download and every read are checked by
+// Everything here but opening a file for writing works in pages and in workers.
+
+export const BLOCK_BYTES = 4 << 20;
+export const HASH_BYTES = 16;
+const FOLDER = "pocketlm-models";
+
+/** What is kept of a model. */
+export interface ModelRecord {
+  /** Names its folder. */
+  key: string;
+  name: string;
+  /** Its address, or `file:` and what tells files apart. */
+  url: string;
+  size: number;
+  etag?: string | undefined;
+  sha256?: string | undefined;
+  complete: boolean;
+  /** Milliseconds since 1970. */
+  created: number;
+}
+
+/** A model in the list: its record, and how much of it has come. */
+export interface StoredModel extends ModelRecord {
+  storedBytes: number;
+}
+
+/** What the browser lets this site keep. */
+export interface Storage {
+  usage: number;
+  quota: number;
+  /** The browser has promised to delete nothing by itself. */
+  persisted: boolean;
+}
+
+/** An error with a word for programs and a sentence for people. */
+export class PocketError extends Error {
+  constructor(
+    readonly code: string,
+    message: string,
+    readonly hint = "",
+  ) {
+    super(message);
+    this.name = "PocketError";
+  }
+}
+
+export async function folder(): Promise<FileSystemDirectoryHandle> {
+  const root = await navigator.storage.getDirectory();
+  return await root.getDirectoryHandle(FOLDER, { create: true });
+}
+
+/** A folder's name for an address. */
+export async function keyOf(url: string): Promise<string> {
+  const digest = await crypto.subtle.digest("SHA-256", new TextEncoder().encode(url));
+  return [...new Uint8Array(digest, 0, 8)].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+export async function readRecord(model: FileSystemDirectoryHandle): Promise<ModelRecord | undefined> {
+  try {
+    const file = await (await model.getFileHandle("record.json")).getFile();
+    const record = JSON.parse(await file.text());
+    return typeof record.url === "string" && Number.isSafeInteger(record.size) ? record : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/** Models that are here, whole or in part. */
+export async function list(): Promise<StoredModel[]> {
+  const models: StoredModel[] = [];
+  for await (const entry of (await folder()).values()) {
+    if (entry.kind !== "directory") continue;
+    const model = entry as FileSystemDirectoryHandle;
+    const record = await readRecord(model);
+    if (!record) continue;
+    const blocks = await model.getFileHandle("blocks.bin").then((file) => file.getFile(), () => undefined);
+    const nBlocks = Math.floor((blocks?.size ?? 0) / HASH_BYTES);
+    models.push({ ...record, storedBytes: Math.min(nBlocks * BLOCK_BYTES, record.size) });
+  }
+  return models.sort((a, b) => a.name.localeCompare(b.name));
+}
+
+/** Deletes a model, unless a tab uses it. */
+export async function remove(key: string): Promise<void> {
+  await navigator.locks.request(useLock(key), { ifAvailable: true }, async (lock) => {
+    if (!lock) throw new PocketError("in-use", "the model is in use", "close the conversation, also in other tabs, then delete it");
+    await (await folder()).removeEntry(key, { recursive: true });
+  });
+}
+
+export async function storage(): Promise<Storage> {
+  const { usage = 0, quota = 0 } = await navigator.storage.estimate();
+  return { usage, quota, persisted: (await navigator.storage.persisted?.()) ?? false };
+}
+
+/** Held by everyone who reads a model. */
+export const useLock = (key: string) => `pocketlm use ${key}`;
+/** Held by the one who writes it. */
+export const writeLock = (key: string) => `pocketlm write ${key}`;
+
+export function bytesText(bytes: number): string {
+  if (bytes >= 1e9) return `${(bytes / 1e9).toFixed(2)} GB`;
+  return bytes >= 1e6 ? `${(bytes / 1e6).toFixed(0)} MB` : `${Math.ceil(bytes / 1e3)} kB`;
+}
