@@ -1,8 +1,11 @@
 //! Logits to a token: penalties, temperature, top-k, top-p, min-p, and a seeded draw.
+//!
+//! Devices choose tokens by themselves, see `kernels::sampling`; this is the same choice on the CPU, for whoever has
+//! logits there.
 
 use crate::{
     error::{Error, Result},
-    random,
+    kernels::sampling::{self, NO_WEIGHT, NOT_A_NUMBER, SamplingWords},
 };
 
 /// How the next token is chosen. The default is greedy.
@@ -45,9 +48,21 @@ impl SamplingOptions {
         }
     }
 
-    /// The most probable token is always taken, and nothing changes the logits first.
-    pub fn is_plain_greedy(&self) -> bool {
-        self.temperature == 0.0 && self.repeat_penalty == 1.0
+    /// The words that a device gets, of options that are checked.
+    pub fn words(&self) -> SamplingWords {
+        let part = |p: f32| (f64::from(p) * 2f64.powi(32)).round();
+        let words = SamplingWords {
+            top_k: u32::try_from(self.top_k).unwrap_or(u32::MAX),
+            // 0 is all: no part at all would keep the most probable, as the least part does.
+            top_p: if self.top_p < 1.0 { (part(self.top_p) as u32).max(1) } else { 0 },
+            // Casts saturate: the fall of no probability at all is infinite.
+            max_fall: ((-f64::from(self.min_p).log2() * 65536.0) as u32).min(NO_WEIGHT),
+            seed: [self.seed as u32, (self.seed >> 32) as u32],
+            ..SamplingWords::GREEDY
+        };
+        let words = words.with_penalty(self.repeat_penalty);
+        // The one most probable token is that of the largest logit, however flat a temperature makes them.
+        if self.top_k == 1 { words } else { words.with_temperature(self.temperature) }
     }
 }
 
@@ -55,16 +70,15 @@ impl SamplingOptions {
 #[derive(Debug, Clone)]
 pub struct Sampler {
     options: SamplingOptions,
+    words: SamplingWords,
     n_draws: u64,
-    /// (probability or logit, token), reused from draw to draw.
-    candidates: Vec<(f32, u32)>,
 }
 
 impl Sampler {
     /// A sampler at its first draw. Errors: [`Error::Invalid`].
     pub fn new(options: SamplingOptions) -> Result<Self> {
         options.check()?;
-        Ok(Self { options, n_draws: 0, candidates: Vec::new() })
+        Ok(Self { words: options.words(), options, n_draws: 0 })
     }
 
     /// What it was made with.
@@ -72,78 +86,33 @@ impl Sampler {
         &self.options
     }
 
-    /// Chooses a token. `logits` are changed by the penalty; `context` are the ids so far.
+    /// Chooses a token. `context` are the ids so far, which the penalty is for.
     ///
     /// Errors: [`Error::Device`] when a logit is no number.
-    pub fn pick(&mut self, logits: &mut [f32], context: &[u32]) -> Result<u32> {
-        if logits.iter().any(|&logit| logit.is_nan() || logit == f32::INFINITY) {
-            return Err(not_a_number());
-        }
-        self.penalise(logits, context);
-        if self.options.temperature == 0.0 {
-            let best = (0..logits.len()).fold(0, |best, i| if logits[i] > logits[best] { i } else { best });
-            return Ok(best as u32);
-        }
-        self.keep_probable(logits);
-        let total: f32 = self.candidates.iter().map(|c| c.0).sum();
-        let mut left = random::uniform(self.options.seed, self.n_draws) * total;
+    pub fn pick(&mut self, logits: &[f32], context: &[u32]) -> Result<u32> {
+        let seen = seen_tokens(context, logits.len());
+        let token = sampling::pick(&self.words, logits, |id| sampling::contains(&seen, id), self.n_draws);
         self.n_draws += 1;
-        for &(probability, token) in &self.candidates {
-            left -= probability;
-            if left < 0.0 {
-                return Ok(token);
-            }
-        }
-        // Rounding can leave a sliver after the last.
-        Ok(self.candidates.last().map_or(0, |c| c.1))
-    }
-
-    fn penalise(&self, logits: &mut [f32], context: &[u32]) {
-        let penalty = self.options.repeat_penalty;
-        if penalty == 1.0 {
-            return;
-        }
-        let mut seen: Vec<u32> = context.to_vec();
-        seen.sort_unstable();
-        seen.dedup();
-        for id in seen {
-            let Some(logit) = logits.get_mut(id as usize) else { continue };
-            *logit = if *logit > 0.0 { *logit / penalty } else { *logit * penalty };
-        }
-    }
-
-    /// Fills `candidates` with the probabilities that top-k, top-p and min-p leave, most probable first.
-    fn keep_probable(&mut self, logits: &[f32]) {
-        let SamplingOptions { temperature, top_k, top_p, min_p, .. } = self.options;
-        let candidates = &mut self.candidates;
-        candidates.clear();
-        // The largest is taken off first: divided by a tiny temperature, logits would overflow.
-        let largest = logits.iter().fold(f32::MIN, |a, &b| a.max(b));
-        candidates.extend(logits.iter().zip(0..).map(|(&logit, token)| ((logit - largest) / temperature, token)));
-        // Equal logits are ordered by id, so that no sort's whim decides.
-        let order = |a: &(f32, u32), b: &(f32, u32)| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1));
-        if top_k > 0 && top_k < candidates.len() {
-            candidates.select_nth_unstable_by(top_k - 1, order);
-            candidates.truncate(top_k);
-        }
-        candidates.sort_unstable_by(order);
-        candidates.iter_mut().for_each(|c| c.0 = c.0.exp());
-        let total: f32 = candidates.iter().map(|c| c.0).sum();
-        let mut reached = 0.0;
-        let enough = candidates.iter().position(|c| {
-            reached += c.0 / total;
-            reached >= top_p
-        });
-        candidates.truncate(enough.map_or(candidates.len(), |i| i + 1));
-        // The most probable has 1 here, so the threshold is min_p itself.
-        let kept = candidates.iter().take_while(|c| c.0 >= min_p).count();
-        candidates.truncate(kept.max(1));
+        checked(token)
     }
 }
 
-pub(crate) fn not_a_number() -> Error {
-    Error::Device {
-        doing: "computing logits".into(),
-        what: "a logit is not a number: either the file's weights are damaged, or the driver computes wrong".into(),
+/// The ids of `context` below `n_vocab`, one bit each.
+pub(crate) fn seen_tokens(context: &[u32], n_vocab: usize) -> Vec<u32> {
+    let mut seen = vec![0; n_vocab.div_ceil(32)];
+    for &id in context.iter().filter(|&&id| (id as usize) < n_vocab) {
+        sampling::insert(&mut seen, id as usize);
+    }
+    seen
+}
+
+/// A token as a device reports it. Errors: [`Error::Device`] when a logit was no number.
+pub(crate) fn checked(token: u32) -> Result<u32> {
+    match token {
+        NOT_A_NUMBER => Err(Error::Device {
+            doing: "computing logits".into(),
+            what: "a logit is not a number: either the file's weights are damaged, or the driver computes wrong".into(),
+        }),
+        token => Ok(token),
     }
 }

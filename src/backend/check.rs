@@ -170,19 +170,10 @@ pub fn cases(kernel: &'static Kernel, variant: Variant) -> Box<dyn Iterator<Item
                 .into_iter()
                 .map(move |(dim, t, rows)| build(format!("{t}x{rows}x{dim}")).swiglu(dim, t, rows)),
         ),
-        "argmax" => Box::new(
-            [(1, 0), (255, 254), (257, 256), (32064, 77), (49152, 49151)]
-                .into_iter()
-                .map(move |(n, best)| build(format!("{n}")).argmax(n, best))
-                .chain(
-                    [f32::NAN, f32::INFINITY]
-                        .into_iter()
-                        .map(move |v| build(format!("{v} among 300")).argmax_of(300, 5, Some((298, v)))),
-                ),
-        ),
         other => super::decode_cases::cases(kernel, variant)
             .or_else(|| super::expert_cases::cases(kernel, variant))
             .or_else(|| super::probe_cases::cases(kernel, variant))
+            .or_else(|| super::sample_cases::cases(kernel, variant))
             .unwrap_or_else(|| unreachable!("no cases of `{other}`")),
     }
 }
@@ -367,25 +358,6 @@ impl Builder {
         let params = [dim, 2 * dim, stride, rows_per_token].map(|p| p as u32).to_vec();
         let rows = PerAssignments { per_token: rows_per_token as u32, of: 1, plus: 0 };
         self.case(params, &[step, gate_up], &[h], None, [Fixed(dim.div_ceil(64) as u32), rows], n_tokens)
-    }
-
-    fn argmax(self, n: usize, best: usize) -> Case {
-        self.argmax_of(n, best, None)
-    }
-
-    fn argmax_of(mut self, n: usize, best: usize, broken: Option<(usize, f32)>) -> Case {
-        let logits = self.random("logits", n, 1.0);
-        let words = &mut self.contents[logits.0];
-        // Twice the same largest: the lower index wins.
-        words[best] = 100f32.to_bits();
-        words[n - 1] = 100f32.to_bits();
-        if let Some((at, value)) = broken {
-            words[at] = value.to_bits();
-            // A NaN's lane must not lose to an infinity elsewhere.
-            words[at - 100] = f32::INFINITY.to_bits();
-        }
-        let token = self.poisoned("token", 1);
-        self.case(vec![n as u32], &[logits], &[token], None, [Fixed(1), Fixed(1)], 1)
     }
 
     /// The way of working on batches that the kernel belongs to.

@@ -85,9 +85,8 @@ fn outcome(dispatch: &Dispatch, write: &str, want: &[u32], got: &[u32]) -> Outco
     });
     let (tolerance, error) = match (write, layout) {
         // Whole numbers, not floats.
-        ("token" | "ids" | "groups" | "words", _) => {
-            (dispatch.kernel.tolerance, if want == got { 0.0 } else { f64::INFINITY })
-        }
+        ("ids" | "groups" | "words", _) => (dispatch.kernel.tolerance, if want == got { 0.0 } else { f64::INFINITY }),
+        _ if dispatch.kernel.needs.sampling => (0.0, if want == got { 0.0 } else { f64::INFINITY }),
         // In steps of a group's scale: a number between two codes may go to either.
         (_, Some(layout)) if layout.format.is_quantised() => (1.01, difference_in_steps(want, got, layout)),
         (_, Some(CacheLayout { format: CacheFormat::F16, .. })) => {

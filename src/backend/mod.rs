@@ -8,6 +8,7 @@ pub mod gpu;
 pub mod load;
 pub mod lockstep;
 mod probe_cases;
+mod sample_cases;
 
 pub use cpu::Cpu;
 pub use gpu::Gpu;

@@ -3,7 +3,7 @@
 use super::pull::resolve;
 use crate::{
     CacheFormat, Engine, EngineOptions, SamplingOptions, Session, SessionOptions, TextNeed, WeightFormat,
-    model::ModelFile,
+    model::ModelFile, session::MAX_TOKENS_PER_SUBMIT,
 };
 use anyhow::Context;
 use clap::Args;
@@ -40,6 +40,9 @@ pub struct ModelOptions {
     /// Most tokens of prompt and answer together [default: the model's context, at most 4096]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1 << 24))]
     pub ctx: Option<u32>,
+    /// Tokens of an answer that the device chooses before the CPU looks [default: as many as take 30 ms]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=MAX_TOKENS_PER_SUBMIT as i64))]
+    pub tokens_per_submit: Option<u32>,
 }
 
 /// How tokens are chosen.
@@ -111,7 +114,13 @@ impl ModelOptions {
     pub fn session_options(&self, all_logits: bool) -> SessionOptions {
         let context = self.ctx.map(|n| n as usize);
         let defaults = SessionOptions::default();
-        SessionOptions { context, cache: self.kv.unwrap_or(defaults.cache), all_logits, ..defaults }
+        SessionOptions {
+            context,
+            cache: self.kv.unwrap_or(defaults.cache),
+            all_logits,
+            tokens_per_submit: self.tokens_per_submit.map(|n| n as usize),
+            ..defaults
+        }
     }
 
     /// Reads the model's description only.
@@ -134,6 +143,7 @@ impl ModelOptions {
             weights: None,
             kv: None,
             ctx: None,
+            tokens_per_submit: None,
         }
     }
 

@@ -4,7 +4,6 @@
 //! and benches iterate over these lists.
 
 mod add_bias;
-mod argmax;
 mod attend;
 mod attend_merge;
 mod attention;
@@ -34,12 +33,15 @@ pub mod reference;
 mod rms_norm;
 mod rope;
 mod route;
+mod sample_bins;
+mod sample_peaks;
+mod sample_pick;
+pub mod sampling;
 mod swiglu;
 mod variant;
 mod work;
 
 pub use add_bias::ADD_BIAS;
-pub use argmax::{ARGMAX, NOT_A_NUMBER};
 pub use attend::{ATTEND, HeadShape, Splits};
 pub use attend_merge::ATTEND_MERGE;
 pub use attention::ATTENTION;
@@ -68,12 +70,15 @@ pub use reference::{Call, Planes};
 pub use rms_norm::RMS_NORM;
 pub use rope::{ROPE, rope_workgroups};
 pub use route::ROUTE;
+pub use sample_bins::SAMPLE_BINS;
+pub use sample_peaks::SAMPLE_PEAKS;
+pub use sample_pick::SAMPLE_PICK;
 pub use swiglu::SWIGLU;
 pub use variant::{Assembled, AttentionTuning, Tuning, Variant, XSource};
 pub use work::{Situation, Unit, Work, work};
 
 /// Every kernel.
-pub static ALL: [&Kernel; 28] = [
+pub static ALL: [&Kernel; 30] = [
     &EMBED,
     &EMBED_NORM,
     &RMS_NORM,
@@ -101,7 +106,9 @@ pub static ALL: [&Kernel; 28] = [
     &EXPERT_SUM,
     &EXPERT_SWIGLU,
     &EXPERT_RESIDUAL,
-    &ARGMAX,
+    &SAMPLE_PEAKS,
+    &SAMPLE_BINS,
+    &SAMPLE_PICK,
 ];
 
 /// Every kernel, and the probes that only measure.
@@ -159,6 +166,8 @@ pub struct Needs {
     pub cache_store: bool,
     /// Arithmetic in f16, which not every device has.
     pub f16: bool,
+    /// `sampling.wgsl`: what choosing a token means.
+    pub sampling: bool,
 }
 
 impl Needs {
@@ -176,6 +185,7 @@ impl Needs {
         cache: false,
         cache_store: false,
         f16: false,
+        sampling: false,
     };
 }
 

@@ -236,6 +236,9 @@ impl Kernel {
                 fragment(if cache.is_quantised() { "cache_store_groups".into() } else { "cache_store_plain".into() });
             }
         }
+        if self.needs.sampling {
+            fragment("sampling".into());
+        }
         let mut assembled = Assembled { wgsl: String::new(), parts: Vec::new(), subgroups };
         for (name, text) in texts {
             assembled.parts.push((name, assembled.wgsl.lines().count() + 1));
@@ -351,6 +354,7 @@ fn fragment(name: &str) -> &'static str {
         "reduce_one" => include_str!("../../shaders/lib/reduce_one.wgsl"),
         "cache_append_plain" => include_str!("../../shaders/lib/cache_append_plain.wgsl"),
         "cache_append_groups" => include_str!("../../shaders/lib/cache_append_groups.wgsl"),
+        "sampling" => include_str!("../../shaders/lib/sampling.wgsl"),
         _ => unreachable!("no fragment `{name}`"),
     }
 }

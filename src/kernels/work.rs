@@ -4,6 +4,7 @@
 //! and what is written goes there once. A kernel that moves more is slower than it could be, and the report shows it.
 
 use super::{CacheFormat, CacheLayout, Kernel, Variant};
+use super::sampling::{BIN_WORDS, GROUP_LOGITS, N_BINS, WORKGROUP_LOGITS};
 use crate::format::{WeightFormat, pack};
 
 /// What the parameters leave open.
@@ -249,7 +250,16 @@ impl Counting<'_> {
                 let numbers = self.param("dim") * self.param("rows_per_token") * n_tokens;
                 self.work(0, 2 * numbers, numbers, (5 * numbers) as f64)
             }
-            "argmax" => self.work(0, self.param("n_vocab"), 1, self.param("n_vocab") as f64),
+            "sample_peaks" | "sample_bins" | "sample_pick" => {
+                let (n, bins) = (self.param("n_vocab"), N_BINS * BIN_WORDS);
+                let (groups, tops) = (n.div_ceil(GROUP_LOGITS), 2 * n.div_ceil(WORKGROUP_LOGITS));
+                match self.kernel.name {
+                    "sample_peaks" => self.work(0, n + n.div_ceil(32), groups + tops + bins, n as f64),
+                    "sample_bins" => self.work(0, n + n.div_ceil(32) + tops, bins, n as f64),
+                    // Passes over what lies too low to be chosen, so this is the least that it reads.
+                    _ => self.work(0, groups + tops, 4, groups as f64),
+                }
+            }
             "route" => {
                 let logits = self.param("n_experts") * n_tokens;
                 let used = self.param("n_used");

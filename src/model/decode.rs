@@ -38,8 +38,7 @@ impl Recorder<'_> {
             ready = self.decode_block(layer_index, layer, ready, (next.unwrap_or(output_norm), next_name));
         }
         self.layer.clear();
-        let logits = self.normed_linear("output", ("output_norm", output_norm), &weights.output, "logits", ready);
-        self.argmax(logits);
+        self.normed_linear("output", ("output_norm", output_norm), &weights.output, "logits", ready);
     }
 
     fn decode_block(

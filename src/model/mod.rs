@@ -5,6 +5,7 @@ pub mod decode;
 mod gguf_config;
 mod hugging_face;
 mod mixture;
+mod pick;
 pub mod shapes;
 pub mod synthetic;
 mod transformer;

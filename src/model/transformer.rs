@@ -2,6 +2,7 @@
 
 use super::{
     config::{Config, NormKind},
+    pick,
     weights::{FeedForward, Layer, Linear, Norm, Weights},
 };
 use crate::{
@@ -10,7 +11,7 @@ use crate::{
         pack::{n_blocks, n_tiles},
     },
     kernels::{
-        ADD_BIAS, ARGMAX, ATTENTION, Batched, CacheFormat, CacheLayout, EMBED, HEAD_NORM, Kernel, LAYER_NORM, MATVEC,
+        ADD_BIAS, ATTENTION, Batched, CacheFormat, CacheLayout, EMBED, HEAD_NORM, Kernel, LAYER_NORM, MATVEC,
         RMS_NORM, ROPE, SWIGLU, Tuning, Variant, reference::STEP_HEAD_WORDS, rope_workgroups,
     },
     placement::Matrix,
@@ -20,14 +21,24 @@ use crate::{
 /// Which piece of the work a plan is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
-    /// One token through the whole model, to its logits and the most probable token.
+    /// One token through the whole model, to its logits.
     Decode,
     /// A batch of tokens through all blocks, without logits.
     Prompt,
-    /// The logits of the last token of the batch before, and the most probable token.
+    /// The logits of the last token of the batch before.
     LastLogits,
     /// The logits of every token of the batch before.
     AllLogits,
+    /// The next token from logits, as the step of the next [`Phase::Decode`]: see [`pick`].
+    Pick,
+    /// The same with filters by rank or by reached probability.
+    FilteredPick,
+}
+
+impl Phase {
+    /// Every phase.
+    pub const ALL: [Self; 6] =
+        [Self::Decode, Self::Prompt, Self::LastLogits, Self::AllLogits, Self::Pick, Self::FilteredPick];
 }
 
 /// What a plan is recorded for, beside the model.
@@ -93,11 +104,11 @@ pub fn record(config: &Config, weights: &Weights<WeightSlot>, options: &RecordOp
     }
     match phase {
         Phase::Decode | Phase::Prompt => {}
+        Phase::Pick | Phase::FilteredPick => return pick::record(config, options, phase == Phase::FilteredPick),
         Phase::LastLogits => {
             let normed = recorder.norm("output_norm", &weights.output_norm, true);
             recorder.batch = Batch::One;
-            let logits = recorder.linear("output", &weights.output, normed, "logits", false);
-            recorder.argmax(logits);
+            recorder.linear("output", &weights.output, normed, "logits", false);
         }
         Phase::AllLogits => {
             let normed = recorder.norm("output_norm", &weights.output_norm, false);
@@ -353,12 +364,6 @@ impl<'a> Recorder<'a> {
             self.push(&label, kernel, params, &[step, q, k_cache, v_cache], &[out], grid);
         }
         out
-    }
-
-    pub(super) fn argmax(&mut self, logits: Slot) {
-        let token = self.plan.buffer("token", 4, Content::Activation);
-        let params = vec![self.config.n_vocab as u32];
-        self.push("argmax", &ARGMAX, params, &[logits], &[token], [Fixed(1), Fixed(1)]);
     }
 
     /// A buffer of `stride` numbers per token.

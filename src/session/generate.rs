@@ -1,10 +1,11 @@
 //! Answers: tokens chosen one by one, as text.
 
-use super::{Engine, Session};
+use super::{Engine, Session, ahead::Ahead};
 use crate::{
     error::{Error, Result},
+    kernels::sampling::SamplingWords,
     platform::now_s,
-    sample::{Sampler, SamplingOptions},
+    sample::SamplingOptions,
     text::TextStream,
 };
 
@@ -39,11 +40,11 @@ pub struct Stats {
 #[derive(Debug)]
 pub struct Generation<'a> {
     session: &'a mut Session,
-    sampler: Sampler,
+    ahead: Ahead,
+    words: SamplingWords,
     stream: Option<TextStream>,
-    logits: Vec<f32>,
     stop: Option<Stop>,
-    /// Chosen, but not yet in the cache.
+    /// Chosen, but not yet in the context.
     pending: Option<u32>,
     stats: Stats,
     max_tokens: Option<usize>,
@@ -76,7 +77,8 @@ impl Session {
         sampling: SamplingOptions,
         max_tokens: Option<usize>,
     ) -> Result<Generation<'_>> {
-        let sampler = Sampler::new(sampling)?;
+        sampling.check()?;
+        let words = sampling.words();
         if ids.is_empty() {
             return Err(Error::Invalid { what: "the prompt is empty".into() });
         }
@@ -88,12 +90,13 @@ impl Session {
             }
             result => result?,
         };
+        self.choose_by(words, 0);
         let stream = self.engine.tokenizer.as_ref().map(|tokenizer| tokenizer.stream(&self.tokens));
         Ok(Generation {
+            ahead: Ahead::new(self, max_tokens),
+            words,
             session: self,
-            sampler,
             stream,
-            logits: Vec::new(),
             stop: None,
             pending: None,
             stats: Stats { n_prompt: ids.len() - n_reused, n_reused, start_s, ..Stats::default() },
@@ -118,12 +121,15 @@ impl Generation<'_> {
         match self.step().await {
             Err(error) if self.session.engine.gpu.is_lost() => {
                 tracing::warn!("{error}; going on with a new device");
+                self.ahead.forget();
                 self.session.recover().await?;
-                // With a token pending, everything before it is processed together with it.
-                if self.pending.is_none() {
-                    let ids = self.session.tokens.clone();
-                    self.session.set_prompt(&ids).await?;
-                }
+                let ids: Vec<u32> = self.session.tokens.iter().copied().chain(self.pending).collect();
+                self.session.set_prompt(&ids).await?;
+                self.pending = None;
+                // Tokens that had come back but were not asked for are chosen anew, by the same draws.
+                let n_answer = self.stats.n_answer;
+                self.session.choose_by(self.words, n_answer);
+                self.ahead = Ahead::new(self.session, self.max_tokens.map(|max| max - n_answer));
                 self.step().await
             }
             result => result,
@@ -135,31 +141,35 @@ impl Generation<'_> {
             return Ok(None);
         }
         if self.max_tokens.is_some_and(|max| self.stats.n_answer >= max) {
-            self.stop = Some(Stop::MaxTokens);
-            return Ok(None);
+            return Ok(self.end(Stop::MaxTokens));
         }
         if let Some(token) = self.pending {
             if self.session.tokens.len() >= self.session.context {
-                self.stop = Some(Stop::ContextFull);
-                return Ok(None);
+                return Ok(self.end(Stop::ContextFull));
             }
-            self.session.feed(&[token]).await?;
+            self.ahead.append(self.session, token).await?;
             self.pending = None;
         }
-        let token = self.choose().await?;
+        let token = self.ahead.next(self.session).await?;
         let since_start = now_s() - self.stats.start_s;
         match self.stats.n_answer {
             0 => self.stats.prompt_s = since_start,
             _ => self.stats.answer_s = since_start - self.stats.prompt_s,
         }
         if self.session.engine.end_ids.contains(&token) {
-            self.stop = Some(Stop::EndOfGeneration);
-            return Ok(None);
+            return Ok(self.end(Stop::EndOfGeneration));
         }
         self.stats.n_answer += 1;
         self.pending = Some(token);
         let text = self.stream.as_mut().map(|stream| stream.push(token)).unwrap_or_default();
         Ok(Some(Piece { token, text }))
+    }
+
+    /// What ran ahead is forgotten at once: the session may go on as soon as it is told.
+    fn end(&mut self, stop: Stop) -> Option<Piece> {
+        self.stop = Some(stop);
+        self.ahead.discard(self.session);
+        None
     }
 
     /// The text that was waiting for the rest of a character.
@@ -181,12 +191,10 @@ impl Generation<'_> {
     pub fn stats(&self) -> Stats {
         self.stats
     }
+}
 
-    async fn choose(&mut self) -> Result<u32> {
-        if self.sampler.options().is_plain_greedy() {
-            return self.session.most_probable().await;
-        }
-        self.session.logits(&mut self.logits).await?;
-        self.sampler.pick(&mut self.logits, &self.session.tokens)
+impl Drop for Generation<'_> {
+    fn drop(&mut self) {
+        self.ahead.discard(self.session);
     }
 }

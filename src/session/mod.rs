@@ -1,11 +1,13 @@
 //! Sessions on an engine: a context's tokens, their keys and values on the device, and the logits after the last.
 
+mod ahead;
 mod engine;
 mod generate;
 mod needs;
 mod room;
 mod saved;
 
+pub use ahead::MAX_TOKENS_PER_SUBMIT;
 pub use engine::{Engine, EngineOptions, TextNeed, held_format, place};
 pub use generate::{Generation, Piece, Stats, Stop};
 pub use needs::{MemoryNeeds, default_context, plans, record_options};
@@ -14,12 +16,12 @@ pub use saved::{SavedSession, is_saved_session};
 use crate::{
     backend::gpu::{Program, ReadBack},
     error::{Error, Result},
-    kernels::{CacheFormat, NOT_A_NUMBER, reference::STEP_HEAD_WORDS},
+    kernels::{CacheFormat, reference::STEP_HEAD_WORDS},
     model::{Phase, RecordOptions, cache_rows},
     plan::{Batch, Plan},
     platform::now_s,
-    sample::not_a_number,
 };
+use ahead::Picker;
 use room::Room;
 use std::{
     borrow::Cow,
@@ -39,11 +41,14 @@ pub struct SessionOptions {
     pub all_logits: bool,
     /// Most tokens of a prompt that are processed at once; activations take memory for as many.
     pub batch: usize,
+    /// Tokens of an answer that the device chooses between two looks of the CPU, at most [`MAX_TOKENS_PER_SUBMIT`].
+    /// `None`: as many as take some 30 ms, and at least one.
+    pub tokens_per_submit: Option<usize>,
 }
 
 impl Default for SessionOptions {
     fn default() -> Self {
-        Self { context: None, cache: CacheFormat::F16, all_logits: false, batch: 512 }
+        Self { context: None, cache: CacheFormat::F16, all_logits: false, batch: 512, tokens_per_submit: None }
     }
 }
 
@@ -53,14 +58,18 @@ pub struct Session {
     engine: Arc<Engine>,
     room: Room,
     through: ReadBack,
+    picker: Picker,
     tokens: Vec<u32>,
     /// The first so many tokens have their keys and values in the cache; the others are processed with what comes next.
     n_cached: usize,
     /// One past the last position that was written since position 0 was: with a sliding window, the cache holds the
     /// positions before it.
     n_written: usize,
+    /// The buffer of logits holds those after the first so many tokens.
+    logits_of: usize,
     step: Vec<u32>,
     context: usize,
+    tokens_per_submit: Option<usize>,
     /// Of the rope table that the keys in the cache were rotated by.
     first_angle_row: usize,
     stop: Option<Arc<AtomicBool>>,
@@ -86,11 +95,14 @@ impl Session {
         Ok(Self {
             room: Room::new(&engine, full, options.all_logits).await?,
             through: gpu.read_back(4 * (rows * config.n_vocab).max(full.max_tokens * n_used) as u64),
+            picker: Picker::new(|bytes| gpu.read_back(bytes)),
             tokens: Vec::new(),
             n_cached: 0,
             n_written: 0,
+            logits_of: 0,
             step: Vec::with_capacity(STEP_HEAD_WORDS + full.max_tokens),
             context,
+            tokens_per_submit: options.tokens_per_submit,
             first_angle_row: 0,
             stop: None,
             engine,
@@ -151,8 +163,9 @@ impl Session {
         let full = RecordOptions { capacity: self.context, tuning: engine.gpu.tuning, ..self.room.options };
         self.room = Room::new(&engine, full, self.room.all_logits()).await?;
         self.through = engine.gpu.read_back(self.through.bytes());
+        self.picker = Picker::new(|bytes| engine.gpu.read_back(bytes));
         self.engine = engine;
-        (self.n_cached, self.n_written) = (0, 0);
+        (self.n_cached, self.n_written, self.logits_of) = (0, 0, 0);
         Ok(())
     }
 
@@ -163,6 +176,7 @@ impl Session {
     pub fn truncate(&mut self, n_tokens: usize) {
         self.tokens.truncate(n_tokens);
         self.n_cached = self.n_cached.min(self.tokens.len());
+        self.logits_of = if self.logits_of > n_tokens { 0 } else { self.logits_of };
         let seen = self.engine.config.sliding_window.map_or(0, |window| self.n_cached.saturating_sub(window - 1));
         if self.oldest_position() > seen || self.n_cached == 0 {
             (self.n_cached, self.n_written) = (0, 0);
@@ -262,21 +276,23 @@ impl Session {
         Ok(())
     }
 
-    /// The most probable next token, chosen on the device.
-    ///
-    /// Errors: [`Error::Device`], also when a logit is no number.
-    pub async fn most_probable(&mut self) -> Result<u32> {
-        let mut token = [0];
-        self.engine.gpu.read(&self.room.memory, "token", &self.through, &mut token).await?;
-        if token[0] == NOT_A_NUMBER { Err(not_a_number()) } else { Ok(token[0]) }
-    }
-
     /// The logits of the next token into `out`, (n_vocab).
     ///
     /// Errors: [`Error::Device`].
     pub async fn logits(&mut self, out: &mut Vec<f32>) -> Result<()> {
+        self.refresh_logits().await?;
         out.resize(self.engine.config.n_vocab, 0.0);
         self.engine.gpu.read(&self.room.memory, "logits", &self.through, bytemuck::cast_slice_mut(out)).await
+    }
+
+    /// Computes the logits of the last token again where those of later ones took their place.
+    async fn refresh_logits(&mut self) -> Result<()> {
+        let n_tokens = self.tokens.len();
+        let Some(&last) = self.tokens.last().filter(|_| self.n_cached == n_tokens && self.logits_of != n_tokens) else {
+            return Ok(());
+        };
+        self.n_cached -= 1;
+        self.process(&[last], true).await
     }
 
     /// Runs `ids` behind what is cached, batch by batch, with the logits of the last if `logits` says so.
@@ -304,6 +320,9 @@ impl Session {
                 }
             }
             self.append(batch);
+        }
+        if logits {
+            self.logits_of = self.n_cached;
         }
         Ok(())
     }

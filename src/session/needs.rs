@@ -22,7 +22,7 @@ pub fn plans(
     options: &RecordOptions,
     all_logits: bool,
 ) -> Vec<(Phase, Plan)> {
-    let mut phases = vec![Phase::Decode, Phase::Prompt, Phase::LastLogits];
+    let mut phases = vec![Phase::Decode, Phase::Prompt, Phase::LastLogits, Phase::Pick, Phase::FilteredPick];
     phases.extend(all_logits.then_some(Phase::AllLogits));
     phases.into_iter().map(|phase| (phase, record(config, placed, options, phase))).collect()
 }

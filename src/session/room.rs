@@ -28,6 +28,8 @@ pub(super) struct Programs {
     pub decode: Program,
     pub prompt: Program,
     pub last_logits: Program,
+    pub pick: Program,
+    pub filtered_pick: Program,
     pub all_logits: Option<Program>,
 }
 
@@ -111,8 +113,8 @@ impl Programs {
         }
         let mut programs = programs.into_iter();
         let mut next = || programs.next().expect("one per phase");
-        let (decode, prompt, last_logits) = (next(), next(), next());
-        Ok(Self { decode, prompt, last_logits, all_logits: programs.next() })
+        let (decode, prompt, last_logits, pick, filtered_pick) = (next(), next(), next(), next(), next());
+        Ok(Self { decode, prompt, last_logits, pick, filtered_pick, all_logits: programs.next() })
     }
 }
 

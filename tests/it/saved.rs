@@ -18,7 +18,7 @@ fn tiny(name: &str) -> Arc<Engine> {
 }
 
 fn open(engine: &Arc<Engine>, cache: CacheFormat, context: usize, batch: usize) -> Session {
-    let options = SessionOptions { cache, batch, context: Some(context), all_logits: false };
+    let options = SessionOptions { cache, batch, context: Some(context), ..SessionOptions::default() };
     pollster::block_on(Session::new(engine.clone(), &options)).expect("a session opens")
 }
 

@@ -129,7 +129,7 @@ fn plans_bind_at_webgpu_default_limits() {
                 for tuning in [Tuning::BASELINE, Tuning::SOFTWARE] {
                     let (cache, part_kv_heads) = (CacheFormat::Q8_0, 1);
                     let options = RecordOptions { capacity: 64, max_tokens: 32, cache, part_kv_heads, tuning };
-                    for phase in [Phase::Decode, Phase::Prompt, Phase::LastLogits, Phase::AllLogits] {
+                    for phase in Phase::ALL {
                         let plan = record(&config, &placed, &options, phase);
                         let memory = gpu.allocate(&[&plan], &weights, &config.rope.angles(64)).await.expect("it fits");
                         let program = gpu.program(&plan, &memory, &weights).await.expect("it binds");

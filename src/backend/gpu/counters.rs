@@ -68,8 +68,8 @@ impl super::Gpu {
     }
 
     /// Hands work to the queue.
-    pub(super) fn submit(&self, commands: Option<wgpu::CommandBuffer>) {
+    pub(super) fn submit(&self, commands: Option<wgpu::CommandBuffer>) -> wgpu::SubmissionIndex {
         self.counting.submits.fetch_add(1, Relaxed);
-        self.queue.submit(commands);
+        self.queue.submit(commands)
     }
 }

@@ -15,4 +15,4 @@ pub use device::{AdapterReport, Gpu, adapters};
 pub use experts::{ExpertStats, Residents, Round};
 pub use memory::{GpuWeights, Memory};
 pub use stopwatch::Stopwatch;
-pub use submit::{Program, ReadBack};
+pub use submit::{Flight, Program, ReadBack};

@@ -61,8 +61,8 @@ impl Gpu {
             wgpu::ShaderModuleDescriptor { label: Some(kernel.name), source: wgpu::ShaderSource::Wgsl(wgsl.into()) };
         // SAFETY: without naga's checks an index outside a buffer or an endless loop would be the shader's fault. The
         // shaders are ours, not the user's; every size they index by is checked in `Config::check` and by the plan,
-        // token ids are checked against the vocabulary before they are uploaded, and every loop is bounded by such a
-        // size. wgpu keeps the driver's robust buffer access on beside it.
+        // token ids are checked against the vocabulary before they are uploaded or chosen from it by `sample_pick`, and
+        // every loop is bounded by such a size. wgpu keeps the driver's robust buffer access on beside it.
         let module =
             unsafe { self.device.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked()) };
         let pipeline = self.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
@@ -125,9 +125,14 @@ impl Gpu {
         self.check_fault(doing)
     }
 
-    /// Lets callbacks run. Browsers do this themselves; there it returns at once.
+    /// Waits for all work and lets callbacks run. Browsers do this themselves; there it returns at once.
     pub(super) fn poll(&self, doing: &str) -> Result<()> {
-        let polled = self.device.poll(wgpu::PollType::Wait { submission_index: None, timeout: None });
+        self.poll_for(doing, None)
+    }
+
+    /// As [`Gpu::poll`], for one submission and those before it.
+    pub(super) fn poll_for(&self, doing: &str, submission_index: Option<wgpu::SubmissionIndex>) -> Result<()> {
+        let polled = self.device.poll(wgpu::PollType::Wait { submission_index, timeout: None });
         self.check_fault(doing)?;
         polled.map(|_| ()).map_err(|e| device_error(doing, e.to_string()))
     }

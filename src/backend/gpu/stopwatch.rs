@@ -50,9 +50,9 @@ impl Stopwatch {
     ) -> Result<f64> {
         let doing = "timing dispatches";
         gpu.finished(doing).await?;
-        let steps = dispatches.map(|index| &program.steps[index]);
+        let steps = dispatches.map(|index| (&program.steps[index], batch));
         let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("timed") });
-        gpu.pass(&mut encoder, steps, batch, self.stamps.as_ref().map(|stamps| stamps.around(0)));
+        gpu.pass(&mut encoder, steps, self.stamps.as_ref().map(|stamps| stamps.around(0)));
         let commands = match &self.stamps {
             None => encoder.finish(),
             Some(stamps) => stamps.resolve(encoder, 2),
@@ -87,7 +87,7 @@ impl Stopwatch {
         gpu.finished("timing dispatches").await?;
         let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("timed") });
         for (&index, first) in dispatches.iter().zip((0..).step_by(2)) {
-            gpu.pass(&mut encoder, std::iter::once(&program.steps[index]), batch, Some(stamps.around(first)));
+            gpu.pass(&mut encoder, std::iter::once((&program.steps[index], batch)), Some(stamps.around(first)));
         }
         gpu.submit(Some(stamps.resolve(encoder, n_queries)));
         let times = stamps.read(gpu, n_queries).await?;
@@ -163,18 +163,17 @@ impl Stamps {
 }
 
 impl Gpu {
-    /// Records one pass over `steps`.
+    /// Records one pass over `steps`, each of them for a batch.
     pub(super) fn pass<'a>(
         &self,
         encoder: &mut wgpu::CommandEncoder,
-        steps: impl Iterator<Item = &'a Step>,
-        batch: Batch,
+        steps: impl Iterator<Item = (&'a Step, Batch)>,
         timestamp_writes: Option<wgpu::ComputePassTimestampWrites<'_>>,
     ) {
         let mut pass =
             encoder.begin_compute_pass(&wgpu::ComputePassDescriptor { label: Some("step"), timestamp_writes });
         let mut n_dispatches = 0;
-        for step in steps {
+        for (step, batch) in steps {
             n_dispatches += step.record(&mut pass, batch) as usize;
         }
         self.count_dispatches(n_dispatches);

@@ -38,6 +38,21 @@ pub struct ReadBack {
     buffer: wgpu::Buffer,
 }
 
+/// Results on their way to the CPU. One that is dropped leaves its [`ReadBack`] to the next.
+#[derive(Debug)]
+pub struct Flight {
+    buffer: wgpu::Buffer,
+    bytes: u64,
+    submission: wgpu::SubmissionIndex,
+    landed: futures_channel::oneshot::Receiver<std::result::Result<(), wgpu::BufferAsyncError>>,
+}
+
+impl Drop for Flight {
+    fn drop(&mut self) {
+        self.buffer.unmap();
+    }
+}
+
 impl Step {
     /// Records it into a pass, and tells whether a batch has any work for it.
     pub(super) fn record(&self, pass: &mut wgpu::ComputePass<'_>, batch: Batch) -> bool {
@@ -190,7 +205,7 @@ impl Gpu {
     fn encode<'a>(&self, steps: impl Iterator<Item = &'a Step>, batch: Batch) {
         let descriptor = wgpu::CommandEncoderDescriptor { label: Some("step") };
         let mut encoder = self.device.create_command_encoder(&descriptor);
-        self.pass(&mut encoder, steps, batch, None);
+        self.pass(&mut encoder, steps.map(|step| (step, batch)), None);
         self.submit(Some(encoder.finish()));
     }
 
@@ -223,29 +238,66 @@ impl Gpu {
         through: &ReadBack,
         out: &mut [u32],
     ) -> Result<()> {
-        let doing = "reading results";
         let bytes = 4 * out.len() as u64;
-        assert!(bytes <= through.buffer.size(), "`{name}`: {bytes} bytes through {}", through.buffer.size());
-        let mut encoder = self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some(name) });
+        let encoder = self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some(name) });
+        let flight = self.fly(encoder, (buffer, offset, bytes), through);
+        self.land(flight, out).await
+    }
+
+    /// Runs `programs` once for each of the `positions`, on one token, in one submit, and after it copies `words` of the
+    /// buffer called `name` to where the CPU can read them; returns before it is done.
+    ///
+    /// Errors: as [`Gpu::run`].
+    pub fn launch(
+        &self,
+        (programs, positions): (&[&Program], Range<usize>),
+        (memory, name, words): (&Memory, &str, Range<usize>),
+        through: &ReadBack,
+    ) -> Result<Flight> {
+        self.check_fault("running the model")?;
+        let descriptor = wgpu::CommandEncoderDescriptor { label: Some("steps") };
+        let mut encoder = self.device.create_command_encoder(&descriptor);
+        let steps = positions.flat_map(|position| {
+            let batch = Batch { n_tokens: 1, position };
+            programs.iter().flat_map(|program| &program.steps).map(move |step| (step, batch))
+        });
+        self.pass(&mut encoder, steps, None);
+        let (offset, bytes) = (4 * words.start as u64, 4 * words.len() as u64);
+        Ok(self.fly(encoder, (&memory.buffers[name], offset, bytes), through))
+    }
+
+    /// Submits what `encoder` has, and behind it the copy of a part of a buffer.
+    fn fly(
+        &self,
+        mut encoder: wgpu::CommandEncoder,
+        (buffer, offset, bytes): (&wgpu::Buffer, u64, u64),
+        through: &ReadBack,
+    ) -> Flight {
+        assert!(bytes <= through.buffer.size(), "{bytes} bytes through {}", through.buffer.size());
         encoder.copy_buffer_to_buffer(buffer, offset, &through.buffer, 0, bytes);
-        self.submit(Some(encoder.finish()));
+        let submission = self.submit(Some(encoder.finish()));
         self.count_read_back(bytes);
-        let slice = through.buffer.slice(..bytes);
-        let (done, wait) = futures_channel::oneshot::channel();
-        slice.map_async(wgpu::MapMode::Read, move |result| {
+        let (done, landed) = futures_channel::oneshot::channel();
+        through.buffer.slice(..bytes).map_async(wgpu::MapMode::Read, move |result| {
             let _ = done.send(result);
         });
-        self.poll(doing)?;
-        let mapped = wait.await.map_err(|_| device_error(doing, "the device dropped its work"))?;
+        Flight { buffer: through.buffer.clone(), bytes, submission, landed }
+    }
+
+    /// Waits for results and copies them to `out`.
+    ///
+    /// Errors: [`crate::Error::Device`].
+    pub async fn land(&self, mut flight: Flight, out: &mut [u32]) -> Result<()> {
+        let doing = "reading results";
+        self.poll_for(doing, Some(flight.submission.clone()))?;
+        let mapped = (&mut flight.landed).await.map_err(|_| device_error(doing, "the device dropped its work"))?;
         if let Err(error) = mapped {
             self.lose(&format!("the device was lost ({error})"));
             self.check_fault(doing)?;
         }
-        {
-            let view = slice.get_mapped_range().map_err(|e| device_error(doing, e.to_string()))?;
-            out.copy_from_slice(bytemuck::cast_slice(&view));
-        }
-        through.buffer.unmap();
+        let slice = flight.buffer.slice(..flight.bytes);
+        let view = slice.get_mapped_range().map_err(|e| device_error(doing, e.to_string()))?;
+        out.copy_from_slice(bytemuck::cast_slice(&view));
         Ok(())
     }
 }
