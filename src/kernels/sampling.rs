@@ -162,7 +162,8 @@ fn magnitude(key: u32) -> u32 {
     (if key >> 31 == 1 { key } else { !key }) & 0x7fff_ffff
 }
 
-/// A logit with `unit` binary places, rounded towards zero; what is too large is 2^30.
+/// A logit with `unit` binary places, rounded towards zero, and at most 2^30 large: what lies further below zero than
+/// that counts as much, some thousand below the largest logit or several times what that is.
 fn fixed(key: u32, unit: i32) -> i32 {
     let magnitude = magnitude(key);
     let digits = (magnitude & 0x007f_ffff | 0x0080_0000) as i32;

@@ -3,8 +3,8 @@
 //! Bytes are counted as an ideal device moves them: what is read comes from memory once, however many workgroups use it,
 //! and what is written goes there once. A kernel that moves more is slower than it could be, and the report shows it.
 
-use super::{CacheFormat, CacheLayout, Kernel, Variant};
 use super::sampling::{BIN_WORDS, GROUP_LOGITS, N_BINS, WORKGROUP_LOGITS};
+use super::{CacheFormat, CacheLayout, Kernel, Variant};
 use crate::format::{WeightFormat, pack};
 
 /// What the parameters leave open.

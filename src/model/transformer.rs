@@ -11,8 +11,8 @@ use crate::{
         pack::{n_blocks, n_tiles},
     },
     kernels::{
-        ADD_BIAS, ATTENTION, Batched, CacheFormat, CacheLayout, EMBED, HEAD_NORM, Kernel, LAYER_NORM, MATVEC,
-        RMS_NORM, ROPE, SWIGLU, Tuning, Variant, reference::STEP_HEAD_WORDS, rope_workgroups,
+        ADD_BIAS, ATTENTION, Batched, CacheFormat, CacheLayout, EMBED, HEAD_NORM, Kernel, LAYER_NORM, MATVEC, RMS_NORM,
+        ROPE, SWIGLU, Tuning, Variant, reference::STEP_HEAD_WORDS, rope_workgroups,
     },
     placement::Matrix,
     plan::{Content, Dispatch, Extent, Extent::*, Plan, Slot, Stop, WeightSlot},

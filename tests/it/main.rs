@@ -6,6 +6,7 @@ mod cli;
 mod common;
 mod experts;
 mod formats;
+mod generate;
 mod golden;
 mod hub_server;
 mod kernels;

@@ -1,7 +1,7 @@
 //! A real model from file to text, against float64 references.
 
-use crate::common::{ids, json, max_difference, path, session, smollm2};
-use pocketlm::{CacheFormat, SamplingOptions, session::Stop, text::Message};
+use crate::common::{feed, ids, json, max_difference, path, session, smollm2};
+use pocketlm::{CacheFormat, SamplingOptions, sample::Sampler, session::Stop, text::Message};
 
 /// The npy file's numbers: a header padded to a multiple of 64 bytes, then little-endian f32.
 fn reference_logits() -> Vec<f32> {
@@ -57,6 +57,33 @@ fn greedy_ids_and_same_seed_same_text() {
     };
     assert_eq!(draw(7), draw(7));
     assert_ne!(draw(7), draw(8));
+}
+
+/// The device's choice is the CPU's, bit for bit, whatever the options.
+#[test]
+fn the_device_draws_what_the_cpu_draws() {
+    let mut session = session(&smollm2(), None, CacheFormat::F16, false);
+    let tokenizer = session.engine().clone();
+    let prompt = tokenizer.tokenizer().expect("a tokenizer").encode_prompt("The harbour lay").expect("it encodes");
+    let hot = SamplingOptions { temperature: 0.9, seed: 3, ..SamplingOptions::default() };
+    for options in [
+        SamplingOptions { repeat_penalty: 1.3, ..SamplingOptions::default() },
+        hot.clone(),
+        SamplingOptions { top_k: 40, top_p: 0.95, min_p: 0.05, repeat_penalty: 1.1, ..hot },
+    ] {
+        session.truncate(0);
+        let mut sampler = Sampler::new(options.clone()).expect("valid options");
+        let mut want = Vec::new();
+        let mut row = feed(&mut session, &prompt);
+        for _ in 0..16 {
+            want.push(sampler.pick(&row, session.tokens()).expect("numbers"));
+            row = feed(&mut session, &want[want.len() - 1..]);
+        }
+        session.truncate(0);
+        let (got, ..) = answer(&mut session, &prompt, options.clone(), 16);
+        assert_eq!(got, want[..got.len()], "{options:?}");
+        assert!(got.len() == 16 || session.engine().end_ids.contains(&want[got.len()]), "{options:?}");
+    }
 }
 
 fn answer(
