@@ -178,6 +178,7 @@ async fn run(session: &mut Session, depth: usize, (n_prompt, n_answer): (usize, 
         }
         // A model that has had its say is asked to go on.
         prompt = vec![last.unwrap_or(0)];
+        drop(answer);
         if left == n_before && session.tokens().len() >= session.context() {
             return Err(Error::ContextFull { n_tokens: depth + n_prompt + n_answer, context: session.context() });
         }
