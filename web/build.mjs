@@ -12,7 +12,7 @@ const clean = (folder) => {
   fs.rmSync(folder, { recursive: true, force: true });
   fs.mkdirSync(folder, { recursive: true });
 };
-const common = { bundle: true, format: "esm", target: "es2022", minify: true, logLevel: "warning", legalComments: "none" };
+const common = { absWorkingDir: import.meta.dirname, bundle: true, format: "esm", target: "es2022", minify: true, logLevel: "warning", legalComments: "none" };
 
 run("tsc", "--noEmit");
 clean("dist");
