@@ -32,6 +32,31 @@ fn main() {
             tuning: gpu.tuning,
         };
         let plan = record(&file.config, &placed, &options, Phase::Decode);
+        let mut plan = plan;
+        if let Ok(name) = std::env::var("REPLACE") {
+            // NAME=FILE
+            let (name, file) = name.split_once('=').unwrap();
+            let text: &'static str = Box::leak(std::fs::read_to_string(file).unwrap().into_boxed_str());
+            let mut made: Option<&'static pocketlm::kernels::Kernel> = None;
+            for d in &mut plan.dispatches {
+                if d.kernel.name == name {
+                    let k = d.kernel;
+                    let new = *made.get_or_insert_with(|| {
+                        Box::leak(Box::new(pocketlm::kernels::Kernel {
+                            name: "replaced",
+                            shader: text,
+                            params: k.params,
+                            reads: k.reads,
+                            writes: k.writes,
+                            needs: k.needs,
+                            reference: k.reference,
+                            tolerance: k.tolerance,
+                        }))
+                    });
+                    d.kernel = new;
+                }
+            }
+        }
         let memory = gpu.allocate(&[&plan], &weights, &file.config.rope.angles(2048)).await.unwrap();
         let program = gpu.program(&plan, &memory, &weights).await.unwrap();
         gpu.write(&memory, "step", &[1, position as u32, 0, 0, 17]);

@@ -35,6 +35,7 @@ pub mod sample;
 pub mod session;
 pub mod text;
 pub mod timing;
+pub mod tune;
 
 pub use error::{Error, Result};
 pub use format::WeightFormat;

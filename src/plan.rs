@@ -1,6 +1,6 @@
 //! A plan: the flat list of dispatches that one step runs, over named buffers. Recorded once, run per step.
 
-use crate::kernels::{Kernel, Splits, Variant};
+use crate::kernels::{Kernel, Splits, Tuning, Variant};
 use std::fmt;
 
 /// An activation, cache or result buffer, by its index in [`Plan::buffers`].
@@ -88,6 +88,18 @@ pub struct Dispatch {
     pub writes: Vec<Slot>,
     pub weight: Option<WeightSlot>,
     pub grid: Grid,
+}
+
+impl Dispatch {
+    /// The same work by a kernel that is built in another way.
+    pub fn retuned(&self, tuning: Tuning) -> Self {
+        let mut other = self.clone();
+        other.variant = self.kernel.variant(Variant { tuning, ..self.variant });
+        if let Some(groups) = self.kernel.row_groups(tuning, &self.params) {
+            other.grid[0] = Extent::Fixed(groups);
+        }
+        other
+    }
 }
 
 /// Dispatches in order, and the buffers that they name.

@@ -13,6 +13,7 @@ mod pull;
 mod quantize;
 mod run;
 mod synth;
+mod tune;
 
 use crate::error::Error;
 use clap::{Parser, Subcommand};
@@ -57,6 +58,8 @@ enum Command {
     Bench(bench::Bench),
     /// Measure the device and every kernel of a model on it
     Kernels(kernels::Kernels),
+    /// Find the fastest way of building each kernel of a model on this adapter
+    Tune(tune::Tune),
     /// List adapters, and which one is chosen and why
     Devices(devices::Devices),
     /// Test every kernel on this adapter against its reference
@@ -88,6 +91,7 @@ pub fn main() -> ExitCode {
         Command::Synth(command) => command.execute(),
         Command::Bench(command) => command.execute(),
         Command::Kernels(command) => command.execute(),
+        Command::Tune(command) => command.execute(),
         Command::Devices(command) => command.execute(),
         Command::Doctor(command) => command.execute(),
     };

@@ -43,6 +43,9 @@ pub struct ModelOptions {
     /// Tokens of an answer that the device chooses before the CPU looks [default: as many as take 30 ms]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=MAX_TOKENS_PER_SUBMIT as i64))]
     pub tokens_per_submit: Option<u32>,
+    /// Build kernels as is usual for such adapters: neither measure at first use nor take what was measured before
+    #[arg(long)]
+    pub no_tune: bool,
 }
 
 /// How tokens are chosen.
@@ -144,6 +147,7 @@ impl ModelOptions {
             kv: None,
             ctx: None,
             tokens_per_submit: None,
+            no_tune: false,
         }
     }
 
@@ -159,6 +163,7 @@ impl ModelOptions {
             adapter: self.adapter.clone(),
             // A synthetic model is made in that format, each matrix as far as its rows fill the blocks.
             weights: self.weights.filter(|_| self.shape.is_none()),
+            tune: self.no_tune.then_some(false),
             text: TextNeed::Nothing,
             experts_per_layer: self.experts.map(|n| n as usize),
             max_weights_bytes: self.weights_memory,

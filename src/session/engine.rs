@@ -17,6 +17,7 @@ use crate::{
     plan::WeightSlot,
     platform,
     text::{self, ChatTemplate, Tokenizer},
+    tune::Choices,
 };
 use std::{
     collections::BTreeSet,
@@ -41,6 +42,9 @@ pub struct EngineOptions {
     pub max_weights_bytes: Option<u64>,
     /// What must be there for the caller to go on.
     pub text: TextNeed,
+    /// Measure, at first use, which way of building each kernel is fastest: for some 2 s, remembered. `None`: on a real
+    /// GPU; software adapters only use what `pocketlm tune` found. `Some(false)`: neither measure nor use what is known.
+    pub tune: Option<bool>,
     /// The session that is to be opened: what cannot hold it is refused before a weight is loaded.
     pub session: Option<SessionOptions>,
 }
@@ -71,17 +75,19 @@ pub struct Engine {
     pub(super) fingerprint: String,
     pub(super) weights: Arc<GpuWeights>,
     pub(super) placed: Weights<WeightSlot>,
-    origin: Origin,
+    /// How kernels are built where that is not as `gpu.tuning` says.
+    pub choices: Choices,
+    pub(super) origin: Origin,
     /// What took its place when the device was lost.
     successor: Mutex<Option<Arc<Engine>>>,
 }
 
 /// What the weights were loaded from and how, to do it again.
 #[derive(Debug, Clone)]
-struct Origin {
+pub(super) struct Origin {
     weights: Weights<TensorInfo>,
     held: Option<WeightFormat>,
-    options: EngineOptions,
+    pub options: EngineOptions,
 }
 
 impl Engine {
@@ -150,7 +156,7 @@ impl Engine {
         let fingerprint = fingerprint(&file, held).await?;
         let Text { tokenizer, template, end_ids, problem } = text;
         let origin = Origin { weights: file.weights, held, options: options.clone() };
-        Ok(Self {
+        let mut engine = Self {
             gpu,
             config: file.config,
             tokenizer: tokenizer.map(Arc::new),
@@ -160,9 +166,12 @@ impl Engine {
             fingerprint,
             weights,
             placed,
+            choices: Choices::default(),
             origin,
             successor: Mutex::default(),
-        })
+        };
+        engine.tune(options.tune).await?;
+        Ok(engine)
     }
 
     /// The engine in whose place the caller's is, now that its device is lost: made of the same file on a new device, by
@@ -188,6 +197,7 @@ impl Engine {
             fingerprint: self.fingerprint.clone(),
             weights: loaded,
             placed,
+            choices: self.choices.clone(),
             origin: self.origin.clone(),
             successor: Mutex::default(),
         });

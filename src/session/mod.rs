@@ -6,6 +6,7 @@ mod generate;
 mod needs;
 mod room;
 mod saved;
+mod tuned;
 
 pub use ahead::MAX_TOKENS_PER_SUBMIT;
 pub use engine::{Engine, EngineOptions, TextNeed, held_format, place};

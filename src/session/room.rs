@@ -109,7 +109,8 @@ impl Programs {
     async fn bind(engine: &Engine, plans: &[(Phase, Plan)], memory: &Memory) -> Result<Self> {
         let mut programs = Vec::new();
         for (_, plan) in plans {
-            programs.push(engine.gpu.program(plan, memory, &engine.weights).await?);
+            let plan = engine.choices.apply(&engine.gpu, plan.clone());
+            programs.push(engine.gpu.program(&plan, memory, &engine.weights).await?);
         }
         let mut programs = programs.into_iter();
         let mut next = || programs.next().expect("one per phase");

@@ -37,7 +37,7 @@ pub fn floats(value: &serde_json::Value) -> Vec<f32> {
 }
 
 pub fn engine(model: &Path, weights: Option<WeightFormat>) -> Arc<Engine> {
-    let options = EngineOptions { weights, ..EngineOptions::default() };
+    let options = EngineOptions { weights, tune: Some(false), ..EngineOptions::default() };
     Arc::new(pollster::block_on(Engine::open(model, &options, |_, _| ())).expect("the model loads"))
 }
 

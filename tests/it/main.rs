@@ -27,5 +27,6 @@ mod tidy;
 mod to_gguf;
 mod tokenizer;
 mod tokenizer_files;
+mod tune;
 mod vocabularies;
 mod work;

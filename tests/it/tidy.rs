@@ -53,7 +53,7 @@ fn modules_import_lower_ranks_only() {
         &["model"],
         &["backend", "text"],
         &["convert", "doctor", "timing"],
-        &["sample"],
+        &["sample", "tune"],
         &["session"],
         &["measure"],
         &["cli"],

@@ -91,6 +91,8 @@ impl WebEngine {
         let options = EngineOptions {
             adapter: options.adapter.clone(),
             weights: options.weights()?,
+            // A page that measured for seconds before its first word would seem slow, not fast.
+            tune: Some(false),
             session: Some(options.session()?),
             ..EngineOptions::default()
         };

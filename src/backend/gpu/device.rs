@@ -245,6 +245,11 @@ impl Gpu {
         note(&self.fault, what.into(), true);
     }
 
+    /// Whether it still works. Errors: [`Error::Device`] with what went wrong.
+    pub fn check(&self, doing: &str) -> Result<()> {
+        self.check_fault(doing)
+    }
+
     /// What went wrong on the device since it was opened, if anything.
     pub(super) fn check_fault(&self, doing: &str) -> Result<()> {
         match self.fault.lock().expect("no panic holds it").what.as_ref() {

@@ -1,0 +1,89 @@
+//! `pocketlm tune`: which way of building each kernel is fastest here; to look at, share and reset.
+
+use super::options::ModelOptions;
+use crate::{
+    Engine, EngineOptions, SessionOptions,
+    backend::Gpu,
+    kernels::Choice,
+    tune::{Kept, KeptShape, SearchOptions},
+};
+use clap::Args;
+use indicatif::ProgressBar;
+use std::{io::Write, path::PathBuf, process::ExitCode};
+
+#[derive(Debug, Args)]
+pub struct Tune {
+    #[command(flatten)]
+    model: ModelOptions,
+    /// Print what is known and measure nothing
+    #[arg(long, conflicts_with = "reset")]
+    show: bool,
+    /// Forget what is known of this adapter, then measure
+    #[arg(long)]
+    reset: bool,
+    /// Write what is known of this adapter to FILE as well
+    #[arg(long, value_name = "FILE")]
+    export: Option<PathBuf>,
+    /// Take over what was exported on a device like this one, then measure what it lacks
+    #[arg(long, value_name = "FILE")]
+    import: Option<PathBuf>,
+}
+
+impl Tune {
+    pub fn execute(self) -> anyhow::Result<ExitCode> {
+        pollster::block_on(self.tune())
+    }
+
+    async fn tune(self) -> anyhow::Result<ExitCode> {
+        let gpu = Gpu::open(self.model.adapter.as_deref()).await?;
+        let mut kept = match (&self.import, self.reset) {
+            (Some(file), _) => Kept::import(&gpu, file)?,
+            (None, true) => Kept::new(&gpu),
+            (None, false) => Kept::load(&gpu),
+        };
+        if self.import.is_some() || self.reset {
+            kept.save(&gpu);
+        }
+        if !self.show {
+            let file = self.model.file()?;
+            let session = SessionOptions { context: Some(1024), ..self.model.session_options(false) };
+            let options = EngineOptions { session: Some(session), tune: Some(false), ..self.model.engine_options() };
+            let engine = Engine::load(file, gpu, &options, |_, _| ()).await?;
+            let bar = ProgressBar::new_spinner().with_message("measuring");
+            engine
+                .search(&mut kept, SearchOptions::THOROUGH, |key, _| bar.set_message(format!("measured {key}")))
+                .await?;
+            bar.finish_and_clear();
+            kept.save(&engine.gpu);
+            if let Some(path) = Kept::path(&engine.gpu) {
+                eprintln!("kept in {}", path.display());
+            }
+        }
+        if let Some(file) = &self.export {
+            kept.export(file)?;
+            eprintln!("wrote {}", file.display());
+        }
+        let mut out = std::io::stdout().lock();
+        writeln!(out, "{} ({}, {}, wgpu {})", kept.adapter, kept.backend, kept.driver, kept.wgpu)?;
+        for (key, shape) in &kept.shapes {
+            writeln!(out, "{}", line(key, shape))?;
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn line(key: &str, shape: &KeptShape) -> String {
+    let KeptShape { choice, usual_s, chosen_s, candidates, .. } = shape;
+    let chosen = match choice {
+        Choice::Product { k_split, tiles } => format!("split {k_split} tiles {tiles}"),
+        Choice::Attention { width, four_lanes: false } => format!("width {width}"),
+        Choice::Attention { width, four_lanes: true } => format!("width {width}, four lanes a key"),
+    };
+    let gain = 100.0 * (usual_s / chosen_s - 1.0);
+    format!(
+        "{key:<52} {chosen:<28} {:>9.1} us, usual {:>9.1} us ({gain:+.0} %), of {}",
+        chosen_s * 1e6,
+        usual_s * 1e6,
+        candidates.len()
+    )
+}

@@ -1,0 +1,88 @@
+//! What can be chosen about one kernel at one shape, beside the tuning that an adapter starts from.
+
+use super::{AttentionTuning, Kernel, Tuning, Variant, XSource};
+use crate::format::pack::n_tiles;
+
+/// Numbers that one dispatch is built with in place of its tuning's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Choice {
+    /// How lanes share a tile of rows in a product with one token: see [`Tuning::k_split`] and [`Tuning::tiles`].
+    Product { k_split: u32, tiles: u32 },
+    /// How lanes share the keys of one token's attention: see [`AttentionTuning`].
+    Attention { width: u32, four_lanes: bool },
+}
+
+/// WebGPU's default limit on invocations.
+const MAX_INVOCATIONS: u32 = 256;
+
+impl Choice {
+    /// `tuning` with the numbers chosen.
+    pub fn apply(self, tuning: Tuning) -> Tuning {
+        match self {
+            Self::Product { k_split, tiles } => Tuning { k_split, tiles, ..tuning },
+            Self::Attention { width, four_lanes } => {
+                // A workgroup that is one subgroup is what the width of software adapters is about; no other width is.
+                let one_subgroup = tuning.attention.one_subgroup && width == tuning.attention.width;
+                let attention = AttentionTuning { width, four_lanes, one_subgroup, ..tuning.attention };
+                Tuning { attention, ..tuning }
+            }
+        }
+    }
+
+    /// What `kernel` can be built with where `tuning` is the rule, that rule first; nothing where there is no choice.
+    pub fn candidates(kernel: &Kernel, tuning: Tuning) -> Vec<Self> {
+        let mut all = Vec::new();
+        let mut add = |choice: Self| {
+            if !all.contains(&choice) {
+                all.push(choice);
+            }
+        };
+        if kernel.needs.tile {
+            add(Self::Product { k_split: tuning.k_split, tiles: tuning.tiles });
+            // Handing activations round keeps lanes busy with rows, not with parts of them.
+            let splits: &[u32] = if tuning.x_source == XSource::Broadcast { &[1] } else { &[1, 4, 8, 16, 32] };
+            for &k_split in splits {
+                for tiles in [1, 2, 3, 4, 6, 8, 16] {
+                    let lanes = 8 * k_split * tiles;
+                    // A workgroup that leaves most of a subgroup idle is of no use to a GPU.
+                    if lanes <= MAX_INVOCATIONS && (lanes >= 64 || k_split == 1) {
+                        add(Self::Product { k_split, tiles });
+                    }
+                }
+            }
+        } else if kernel.needs.heads {
+            add(Self::Attention { width: tuning.attention.width, four_lanes: tuning.attention.four_lanes });
+            for width in [64, 128, 256] {
+                for four_lanes in [false, true] {
+                    if tuning.subgroups || !four_lanes {
+                        add(Self::Attention { width, four_lanes });
+                    }
+                }
+            }
+        }
+        all
+    }
+}
+
+impl Kernel {
+    /// Tells apart what choices are remembered for: the kernel, its formats and heads, and the sizes that time depends on.
+    pub fn shape_key(&self, variant: Variant, params: &[u32]) -> Option<String> {
+        let formats = [variant.format.map(|f| f.name().to_string()), variant.cache.map(|c| c.name().to_string())];
+        let heads = variant.heads.map(|heads| format!("{}x{}", heads.sharing, heads.head_dim));
+        let sizes = self
+            .needs
+            .tile
+            .then(|| format!("{} rows of {} blocks", self.param(params, "n_rows"), self.param(params, "n_blocks")));
+        if !self.needs.tile && !self.needs.heads {
+            return None;
+        }
+        let parts = [Some(self.name.to_string())].into_iter().chain(formats).chain([heads, sizes]);
+        Some(parts.flatten().collect::<Vec<_>>().join(" "))
+    }
+
+    /// Workgroups over the rows of a product, which depend on how it is built; `None` for other kernels.
+    pub fn row_groups(&self, tuning: Tuning, params: &[u32]) -> Option<u32> {
+        self.needs.tile.then(|| (n_tiles(self.param(params, "n_rows")) as u32).div_ceil(tuning.tiles))
+    }
+}

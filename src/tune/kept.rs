@@ -1,0 +1,129 @@
+//! What tuning found, as a file: one for each adapter, driver and version of wgpu, that can be looked at and shared.
+
+use super::Choices;
+use crate::{
+    backend::Gpu,
+    error::{Error, Result},
+    kernels::Choice,
+    platform,
+};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+/// [`Kept::kind`] of files that this version writes and reads.
+const KIND: &str = "pocketlm-tuning-1";
+/// The version of wgpu that translates the shaders; `tests/it/tune.rs` holds it against Cargo.lock.
+pub const WGPU: &str = "30.0.1";
+/// More than any adapter's file has.
+const MAX_BYTES: u64 = 16 << 20;
+
+/// What is known of an adapter.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Kept {
+    pub kind: String,
+    pub adapter: String,
+    pub backend: String,
+    pub driver: String,
+    pub wgpu: String,
+    /// By kernel, formats and sizes.
+    pub shapes: BTreeMap<String, KeptShape>,
+}
+
+/// What was measured of one kernel at one shape.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct KeptShape {
+    /// A hash of the shader's text: another text may want other numbers.
+    pub shader: String,
+    pub choice: Choice,
+    /// Seconds of one run with the adapter's usual numbers, and with those chosen.
+    pub usual_s: f64,
+    pub chosen_s: f64,
+    /// Every candidate that ran and was right.
+    pub candidates: Vec<(Choice, f64)>,
+}
+
+impl Kept {
+    /// Nothing yet, for this device.
+    pub fn new(gpu: &Gpu) -> Self {
+        let report = &gpu.report;
+        Self {
+            kind: KIND.into(),
+            adapter: report.name.clone(),
+            backend: report.backend.clone(),
+            driver: report.driver.clone(),
+            wgpu: WGPU.into(),
+            shapes: BTreeMap::new(),
+        }
+    }
+
+    /// Where this device's file is; `None` where nothing may be kept.
+    pub fn path(gpu: &Gpu) -> Option<PathBuf> {
+        let Self { adapter, backend, driver, wgpu, .. } = Self::new(gpu);
+        let name = format!("{backend} {adapter} {driver} wgpu {wgpu}");
+        let safe = |c: char| if c.is_ascii_alphanumeric() || c == '.' { c } else { '_' };
+        Some(platform::cache_folder()?.join("tuning").join(name.chars().map(safe).collect::<String>() + ".json"))
+    }
+
+    /// What is kept of this device; nothing if there is no file, or one that cannot be read, which is told to the log.
+    pub fn load(gpu: &Gpu) -> Self {
+        let Some(path) = Self::path(gpu).filter(|path| path.exists()) else { return Self::new(gpu) };
+        Self::import(gpu, &path).unwrap_or_else(|error| {
+            tracing::warn!("what tuning found is not used: {error}");
+            Self::new(gpu)
+        })
+    }
+
+    /// Reads a file that was exported for an adapter, driver and version like this device's.
+    ///
+    /// Errors: [`Error::Io`]; [`Error::Corrupt`] for a file that is none of ours, or another device's.
+    pub fn import(gpu: &Gpu, path: &Path) -> Result<Self> {
+        let io = |source| Error::Io { path: path.into(), source };
+        if std::fs::metadata(path).map_err(io)?.len() > MAX_BYTES {
+            return Err(Error::corrupt(&path.display().to_string(), "it is too large for a file of tuning"));
+        }
+        let text = std::fs::read(path).map_err(io)?;
+        let name = path.display().to_string();
+        let kept: Self = serde_json::from_slice(&text)
+            .map_err(|error| Error::corrupt(&name, format!("it is no file of tuning: {error}")))?;
+        let own = Self::new(gpu);
+        let what =
+            |kept: &Self| [&kept.kind, &kept.backend, &kept.adapter, &kept.driver, &kept.wgpu].map(String::clone);
+        if what(&kept) != what(&own) {
+            let [found, here] = [&kept, &own].map(|kept| what(kept).join(", "));
+            return Err(Error::corrupt(&name, format!("it was made for another device: {found}; this one is {here}")));
+        }
+        Ok(kept)
+    }
+
+    /// Writes it where this device looks for it. What cannot be written is found again: no error.
+    pub fn save(&self, gpu: &Gpu) {
+        let Some(path) = Self::path(gpu) else { return };
+        if let Err(error) = self.export(&path) {
+            tracing::debug!("what tuning found is not kept: {error}");
+        }
+    }
+
+    /// Writes it to `path`.
+    ///
+    /// Errors: [`Error::Io`].
+    pub fn export(&self, path: &Path) -> Result<()> {
+        let write = || {
+            path.parent().map_or(Ok(()), std::fs::create_dir_all)?;
+            let mut file = platform::PartialFile::create(path)?;
+            serde_json::to_writer_pretty(&mut file, self)?;
+            file.finish(true)
+        };
+        write().map_err(|source| Error::Io { path: path.into(), source })
+    }
+
+    /// The choices that differ from the usual numbers.
+    pub fn choices(&self) -> Choices {
+        let mut choices = Choices::default();
+        for (key, shape) in &self.shapes {
+            choices.set(key.clone(), shape.choice);
+        }
+        choices
+    }
+}

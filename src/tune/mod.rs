@@ -1,0 +1,51 @@
+//! Which way of building each kernel is fastest on this adapter: found by measuring, checked against the reference,
+//! remembered.
+
+mod kept;
+mod search;
+
+pub use kept::{Kept, KeptShape, WGPU};
+pub use search::{SearchOptions, search, usable};
+
+use crate::{
+    backend::Gpu,
+    kernels::Choice,
+    plan::{Dispatch, Plan},
+};
+use std::collections::BTreeMap;
+
+/// What was chosen, by [`crate::kernels::Kernel::shape_key`].
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Choices(BTreeMap<String, Choice>);
+
+impl Choices {
+    /// The choice for a dispatch, if there is one.
+    pub fn of(&self, dispatch: &Dispatch) -> Option<Choice> {
+        self.0.get(&dispatch.kernel.shape_key(dispatch.variant, &dispatch.params)?).copied()
+    }
+
+    /// Chooses.
+    pub fn set(&mut self, key: String, choice: Choice) {
+        self.0.insert(key, choice);
+    }
+
+    /// Takes a choice back.
+    pub fn remove(&mut self, key: &str) {
+        self.0.remove(key);
+    }
+
+    /// Whether nothing is chosen.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// `plan` with every choice made, on a device whose tuning is the rule.
+    pub fn apply(&self, gpu: &Gpu, mut plan: Plan) -> Plan {
+        for dispatch in &mut plan.dispatches {
+            if let Some(choice) = self.of(dispatch) {
+                *dispatch = dispatch.retuned(choice.apply(gpu.tuning));
+            }
+        }
+        plan
+    }
+}

@@ -1,0 +1,115 @@
+//! Tuning: whatever is chosen, the answer is the same; what is kept of one device is not taken for another's.
+
+use crate::common::{engine, feed, max_difference, path};
+use pocketlm::{
+    CacheFormat, Engine, Session, SessionOptions,
+    kernels::Choice,
+    timing::Method,
+    tune::{Kept, SearchOptions, usable},
+};
+use std::sync::Arc;
+
+const QUICK: SearchOptions = SearchOptions { budget_s: 60.0, method: Method::QUICK };
+
+fn model() -> Engine {
+    let engine = engine(&path("tests/data/golden/llama2"), None);
+    Arc::try_unwrap(engine).expect("nobody else has it")
+}
+
+fn logits(engine: Engine) -> (Engine, Vec<f32>) {
+    let engine = Arc::new(engine);
+    let options = SessionOptions { cache: CacheFormat::F32, ..SessionOptions::default() };
+    let mut session = pollster::block_on(Session::new(engine.clone(), &options)).expect("a session opens");
+    feed(&mut session, &[3, 14, 15, 92]);
+    let logits = feed(&mut session, &[65]);
+    drop(session);
+    (Arc::try_unwrap(engine).expect("nobody else has it"), logits)
+}
+
+fn found(engine: &Engine) -> Kept {
+    let mut kept = Kept::new(&engine.gpu);
+    pollster::block_on(engine.search(&mut kept, QUICK, |_, _| ())).expect("it runs");
+    kept
+}
+
+/// Every way of building the kernels that was found to be right gives the logits of the usual one.
+#[test]
+fn every_choice_gives_the_same_answer() {
+    let (mut engine, want) = logits(model());
+    let kept = found(&engine);
+    assert!(kept.shapes.len() >= 4, "{:?}", kept.shapes.keys());
+    let most = kept.shapes.values().map(|shape| shape.candidates.len()).max().expect("shapes");
+    assert!(most > 2, "there was something to choose from");
+    let (mut changed, mut got) = (0, Vec::new());
+    for index in 0..most {
+        for (key, shape) in &kept.shapes {
+            let (choice, _) = shape.candidates[index.min(shape.candidates.len() - 1)];
+            changed += (choice != shape.candidates[0].0) as usize;
+            engine.choices.set(key.clone(), choice);
+        }
+        (engine, got) = logits(engine);
+        assert!(max_difference(&got, &want) < 1e-4, "candidates {index}");
+    }
+    assert!(changed > 0 && !got.is_empty());
+}
+
+#[test]
+fn what_is_kept_comes_back() {
+    let engine = model();
+    let kept = found(&engine);
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("tuning.json");
+    kept.export(&file).expect("it is written");
+    assert_eq!(Kept::import(&engine.gpu, &file).expect("it is read"), kept);
+    // What is known is not measured again.
+    let mut again = kept.clone();
+    let measured = pollster::block_on(engine.search(&mut again, QUICK, |key, _| panic!("{key} is known")));
+    measured.expect("nothing to do");
+}
+
+#[test]
+fn other_devices_files_and_damaged_ones_are_refused() {
+    let engine = model();
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("tuning.json");
+    let refused = |kept: &Kept, what: &str| {
+        kept.export(&file).expect("it is written");
+        let error = Kept::import(&engine.gpu, &file).expect_err(what).to_string();
+        assert!(error.contains("another device"), "{what}: {error}");
+    };
+    let own = Kept::new(&engine.gpu);
+    refused(&Kept { adapter: "another".into(), ..own.clone() }, "an adapter");
+    refused(&Kept { driver: "older".into(), ..own.clone() }, "a driver");
+    refused(&Kept { wgpu: "29.0.0".into(), ..own }, "a version of wgpu");
+    for damaged in ["", "{", "[1, 2]", "{\"kind\": \"pocketlm-tuning-1\"}"] {
+        std::fs::write(&file, damaged).expect("a file");
+        let error = Kept::import(&engine.gpu, &file).expect_err(damaged).to_string();
+        assert!(error.contains("no file of tuning"), "{error}");
+    }
+    assert!(Kept::import(&engine.gpu, &folder.path().join("absent")).is_err());
+}
+
+/// A file may say anything: what is no candidate, or was measured with another shader, is not used.
+#[test]
+fn foreign_choices_are_not_used() {
+    let engine = model();
+    let plan = engine.decode_plan();
+    let kept = found(&engine);
+    let all = pollster::block_on(usable(&engine.gpu, &kept, &plan)).expect("it runs");
+    assert!(!all.is_empty());
+    let spoil = |change: fn(&mut pocketlm::tune::KeptShape)| {
+        let mut kept = kept.clone();
+        kept.shapes.values_mut().for_each(change);
+        pollster::block_on(usable(&engine.gpu, &kept, &plan)).expect("it runs")
+    };
+    assert!(spoil(|shape| shape.choice = Choice::Product { k_split: 1000, tiles: 0 }).is_empty());
+    assert!(spoil(|shape| shape.choice = Choice::Attention { width: 7, four_lanes: true }).is_empty());
+    assert!(spoil(|shape| shape.shader = "0".into()).is_empty());
+}
+
+#[test]
+fn the_version_of_wgpu_is_the_locked_one() {
+    let lock = std::fs::read_to_string(path("Cargo.lock")).expect("a lock file");
+    let version = lock.split("name = \"wgpu\"\nversion = \"").nth(1).and_then(|rest| rest.split('"').next());
+    assert_eq!(version, Some(pocketlm::tune::WGPU));
+}
