@@ -62,6 +62,7 @@ pub fn work(kernel: &Kernel, variant: Variant, params: &[u32], situation: Situat
         "matvec" => call.product(1),
         "matvec_norm" | "matvec_residual" | "matvec_swiglu" => call.fused_product(),
         "matmul_lanes" | "matmul_tiles" => call.product(situation.n_tokens),
+        "matmul_packed" => call.packed_product(),
         "expert_matvec" => call.experts(1),
         "expert_matmul_lanes" | "expert_matmul_tiles" => call.experts(situation.n_tokens),
         "expert_swiglu" | "expert_residual" => call.fused_experts(),
@@ -107,6 +108,13 @@ impl Counting<'_> {
             n_tokens * rows,
             2.0 * (rows * columns) as f64 * n_tokens as f64,
         )
+    }
+
+    /// A batch's product with activations that were packed before: 12 words for 32 of them.
+    fn packed_product(&self) -> Work {
+        let (n_tokens, whole) = (self.situation.n_tokens, self.product(self.situation.n_tokens));
+        let saved = n_tokens * self.param("n_blocks") * (pack::BLOCK_COLUMNS - 12) * WORD;
+        Work { read_bytes: whole.read_bytes - saved as u64, unit: Unit::Dot8, ..whole }
     }
 
     /// One token's products with a norm before them or after them.
@@ -259,6 +267,10 @@ impl Counting<'_> {
                     // Passes over what lies too low to be chosen, so this is the least that it reads.
                     _ => self.work(0, groups + tops, 4, groups as f64),
                 }
+            }
+            "quantise" => {
+                let blocks = n_tokens * self.param("n_blocks");
+                self.work(0, blocks * pack::BLOCK_COLUMNS, blocks * 12, (4 * blocks * pack::BLOCK_COLUMNS) as f64)
             }
             "route" => {
                 let logits = self.param("n_experts") * n_tokens;

@@ -184,7 +184,7 @@ async fn run(session: &mut Session, depth: usize, (n_prompt, n_answer): (usize, 
         }
     }
     session.engine().gpu.finished("measuring").await?;
-    Ok((now_s() - start_s, session.engine().gpu.counters().since(before)))
+    Ok((now_s() - start_s, session.engine().gpu.counters() - before))
 }
 
 fn row(

@@ -53,7 +53,7 @@ fn tiles(found: &Examination) -> String {
             (percent(least / phase.whole.median_s), format!("of what the ceilings allow, {}", phase.phase))
         }));
     }
-    all.extend(found.ceilings.copy_bytes_per_s().map(|v| (rate(v, "B/s"), "copied at most".into())));
+    all.extend(found.ceilings.copy_bytes_per_s().map(|v| (rate(v, "B/s"), "copied, from memory to memory".into())));
     all.extend(found.ceilings.dependent_dispatch_s.value.map(|v| (time(v), "between dependent dispatches".into())));
     let tile =
         |(value, what): &(String, String)| format!("<div class=\"tile\"><b>{value}</b><span>{what}</span></div>");
@@ -62,7 +62,7 @@ fn tiles(found: &Examination) -> String {
 
 /// A kernel's colour, the same in every phase: by what its name says it is about.
 fn colour(kernel: &str) -> usize {
-    const ABOUT: [&str; 6] = ["mat", "attention", "norm", "swiglu", "rope", "expert"];
+    const ABOUT: [&str; 6] = ["mat", "atten", "norm", "swiglu", "rope", "expert"];
     ABOUT.iter().position(|about| kernel.contains(about)).unwrap_or(ABOUT.len())
 }
 
@@ -81,7 +81,7 @@ fn phase_section(phase: &PhaseReport, found: &Examination) -> String {
     );
     out.push_str(&waterfall(phase));
     out.push_str(
-        "<h3>Roofline</h3><p class=\"soft\">Numbers are the table's; a larger point takes more of the time.</p>",
+        "<h3>Roofline</h3><p class=\"soft\">Numbers are the table's; a larger point takes more of the time. Where points would cover each other they are moved to the right.</p>",
     );
     let marks: Vec<_> = phase.rows.iter().enumerate().map(|(i, row)| (i + 1, colour(&row.kernel), row)).collect();
     let _ =

@@ -124,14 +124,23 @@ pub(super) fn roofline(frame: Frame, marks: &[Mark<'_>], ceilings: &Ceilings) ->
     }
     let total: f64 = marks.iter().map(|mark| mark.2.count as f64 * mark.2.timing.median_s).sum();
     let part = |row: &KernelRow| row.count as f64 * row.timing.median_s / total;
-    for (n, colour, row, (intensity, per_s)) in points.iter().rev() {
-        let (x, y, radius) = (axes.x(*intensity), axes.y(*per_s), 8.0 + 12.0 * part(row).sqrt());
+    let mut drawn: Vec<[f64; 3]> = Vec::new();
+    for (n, colour, row, (intensity, per_s)) in &points {
+        let (true_x, y, radius) = (axes.x(*intensity), axes.y(*per_s), 7.0 + 10.0 * part(row).sqrt());
+        let covers = |x: f64| drawn.iter().any(|[cx, cy, r]| (cx - x).hypot(cy - y) < r + radius);
+        // A point that would cover another steps aside, and a line shows from where.
+        let steps = (0..40).map(|step| true_x + 6.0 * step as f64).find(|x| !covers(*x));
+        let x = steps.filter(|x| *x < frame.width - RIGHT).unwrap_or(true_x);
+        drawn.push([x, y, radius]);
         let title = format!("{} {}: {}", row.label, row.shape, rate(*per_s, "op/s"));
         let _ = write!(
             out,
-            "<circle class=\"k{colour}\" fill-opacity=\"0.85\" cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"{radius:.1}\"><title>{title}</title></circle>"
+            "<line class=\"k{colour}\" x1=\"{true_x:.1}\" x2=\"{x:.1}\" y1=\"{y:.1}\" y2=\"{y:.1}\"/>\
+             <circle class=\"k{colour}\" fill-opacity=\"0.85\" cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"{radius:.1}\">\
+             <title>{title}</title></circle>\
+             <text class=\"mark\" x=\"{x:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{n}</text>",
+            y + 4.0
         );
-        let _ = write!(out, "<text class=\"mark\" x=\"{x:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{n}</text>", y + 4.0);
     }
     out + "</svg>"
 }

@@ -23,8 +23,9 @@ use std::sync::Arc;
 
 /// Words of random content, which memory is filled with again and again.
 const CONTENT_WORDS: usize = 1 << 20;
-/// Buffers that dispatches write in turn when none is to wait for another.
-const INDEPENDENT: usize = 64;
+/// Dispatches of which each writes a buffer of its own, so that none waits for another; a buffer that is written again in
+/// the same pass would be waited for.
+pub(super) const INDEPENDENT: usize = 1024;
 
 /// What a probe measures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -190,6 +190,16 @@ pub fn now_s() -> f64 {
     performance_now() / 1000.0
 }
 
+/// Seconds since 1970, by the system's clock.
+pub fn unix_time_s() -> f64 {
+    js_sys::Date::now() / 1000.0
+}
+
+/// Pages are not told how much memory they have had.
+pub fn peak_memory() -> Option<u64> {
+    None
+}
+
 fn no_paths() -> io::Error {
     io::Error::new(io::ErrorKind::Unsupported, "a page has no files with paths")
 }

@@ -109,6 +109,14 @@ fn experts() {
     let params = [64, 3, 0, 4, 0, 64, 2, 0];
     let half = counted(&kernels::EXPERT_MATVEC, q4_0, CacheFormat::F32, &params, one);
     check(half, matrix, 96 * 4, 64 * 4, 2.0 * 64.0 * 96.0);
+    // Gate and up of two experts, 3 sums of squares beside x; n_rows, n_blocks, first_expert, n_experts, h_stride, n_used,
+    // n_squares, dim, eps.
+    let params = [64, 3, 0, 8, 64, 2, 3, 96, 0];
+    let swiglu = counted(&kernels::EXPERT_SWIGLU, q4_0, CacheFormat::F32, &params, one);
+    check(swiglu, 4 * matrix, (96 + 3) * 4, 2 * 64 * 4, 4.0 * 2.0 * 64.0 * 96.0);
+    // Two rows of x, the residual and a norm; the residual, the weighted one and two sums of squares.
+    let down = counted(&kernels::EXPERT_RESIDUAL, q4_0, CacheFormat::F32, &[64, 3, 0, 8, 2], one);
+    check(down, 2 * matrix, (2 * 96 + 128) * 4, (128 + 2) * 4, 2.0 * 2.0 * 64.0 * 96.0);
     // Of two tokens the second finds an expert unused by the first with probability 3/4: 8 (1 - 9/16) are in use.
     let two = Situation { n_tokens: 2, ..one };
     let batch = counted(&kernels::EXPERT_MATMUL_LANES, q4_0, CacheFormat::F32, &[64, 3, 0, 8, 0, 64, 2], two);

@@ -13,9 +13,10 @@ pub struct Counters {
     pub created: u64,
 }
 
-impl Counters {
-    /// What was asked between `before` and now.
-    pub fn since(self, before: Self) -> Self {
+impl std::ops::Sub for Counters {
+    type Output = Self;
+
+    fn sub(self, before: Self) -> Self {
         Self {
             submits: self.submits - before.submits,
             dispatches: self.dispatches - before.dispatches,
