@@ -7,6 +7,16 @@ fn weight_codes(row: vec4<u32>, high: u32, quad: u32) -> vec4<f32> {
     return vec4<f32>(unpack4xU8(low | (((high >> quad) & 0x01010101u) << 4u))) - WEIGHT_ZERO;
 }
 
+// The same codes as signed bytes, one word per row of the lane.
+fn weight_bytes(w: WeightBlock, quad: u32) -> vec4<u32> {
+    let i = quad & 3u;
+    let rows = vec4<u32>(w.row0[i], w.row1[i], w.row2[i], w.row3[i]);
+    let low = (rows >> vec4<u32>((quad >> 2u) * 4u)) & vec4<u32>(0x0f0f0f0fu);
+    let codes = low | (((w.high >> vec4<u32>(quad)) & vec4<u32>(0x01010101u)) << vec4<u32>(4u));
+    // Byte by byte: the upper bit is lent, so that none borrows from its neighbour, and then turned round.
+    return ((codes | vec4<u32>(0x80808080u)) - u32(WEIGHT_ZERO) * 0x01010101u) ^ vec4<u32>(0x80808080u);
+}
+
 // Unscaled weights of columns 4 * quad .. 4 * quad + 3, one matrix column per row of the lane.
 fn weight_quad(w: WeightBlock, quad: u32) -> mat4x4<f32> {
     return mat4x4<f32>(weight_codes(w.row0, w.high.x, quad), weight_codes(w.row1, w.high.y, quad),

@@ -15,6 +15,14 @@ fn weight_codes(slot: u32, quad: u32) -> vec4<f32> {
     return vec4<f32>(unpack4xI8(weight_quants[slot + (quad >> 2u) * 32u][quad & 3u]));
 }
 
+// The same codes as signed bytes, one word per row of the lane.
+fn weight_bytes(w: WeightBlock, quad: u32) -> vec4<u32> {
+    let slot = w.slot + (quad >> 2u) * 32u;
+    let i = quad & 3u;
+    return vec4<u32>(weight_quants[slot][i], weight_quants[slot + 8u][i], weight_quants[slot + 16u][i],
+        weight_quants[slot + 24u][i]);
+}
+
 // Unscaled weights of columns 4 * quad .. 4 * quad + 3, one matrix column per row of the lane.
 fn weight_quad(w: WeightBlock, quad: u32) -> mat4x4<f32> {
     return mat4x4<f32>(weight_codes(w.slot, quad), weight_codes(w.slot + 8u, quad), weight_codes(w.slot + 16u, quad),

@@ -174,6 +174,7 @@ pub fn cases(kernel: &'static Kernel, variant: Variant) -> Box<dyn Iterator<Item
             .or_else(|| super::expert_cases::cases(kernel, variant))
             .or_else(|| super::probe_cases::cases(kernel, variant))
             .or_else(|| super::sample_cases::cases(kernel, variant))
+            .or_else(|| super::packed_cases::cases(kernel, variant))
             .unwrap_or_else(|| unreachable!("no cases of `{other}`")),
     }
 }

@@ -3,6 +3,7 @@
 use super::{
     cpu::Cpu,
     gpu::{Gpu, Memory, Program, ReadBack},
+    packed_cases::difference_in_codes,
 };
 use crate::{
     error::Result,
@@ -87,6 +88,8 @@ fn outcome(dispatch: &Dispatch, write: &str, want: &[u32], got: &[u32]) -> Outco
         // Whole numbers, not floats.
         ("ids" | "groups" | "words", _) => (dispatch.kernel.tolerance, if want == got { 0.0 } else { f64::INFINITY }),
         _ if dispatch.kernel.needs.sampling => (0.0, if want == got { 0.0 } else { f64::INFINITY }),
+        // In codes: likewise.
+        ("packed", _) => (1.01, difference_in_codes(want, got)),
         // In steps of a group's scale: a number between two codes may go to either.
         (_, Some(layout)) if layout.format.is_quantised() => (1.01, difference_in_steps(want, got, layout)),
         (_, Some(CacheLayout { format: CacheFormat::F16, .. })) => {

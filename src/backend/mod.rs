@@ -7,6 +7,7 @@ mod expert_cases;
 pub mod gpu;
 pub mod load;
 pub mod lockstep;
+pub mod packed_cases;
 mod probe_cases;
 mod sample_cases;
 

@@ -35,7 +35,9 @@ impl Inspect {
         let config = &file.config;
         let (placement, placed) = place(&file, WEBGPU_BINDING_BYTES, &self.model.engine_options())?;
         let wanted = self.model.session_options(false);
-        let options = record_options(config, &wanted, Tuning::BASELINE, WEBGPU_BINDING_BYTES);
+        let mut tuning = Tuning::BASELINE;
+        tuning.prompt.math = self.model.engine_options().prompt_math;
+        let options = record_options(config, &wanted, tuning, WEBGPU_BINDING_BYTES);
         let capacity = options.capacity;
         let plans = plans(config, &placed, &options, false);
         let needs = MemoryNeeds::of(&placement, &plans);

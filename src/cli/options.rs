@@ -3,7 +3,7 @@
 use super::pull::resolve;
 use crate::{
     CacheFormat, Engine, EngineOptions, SamplingOptions, Session, SessionOptions, TextNeed, WeightFormat,
-    model::ModelFile, session::MAX_TOKENS_PER_SUBMIT,
+    kernels::PromptMath, model::ModelFile, session::MAX_TOKENS_PER_SUBMIT,
 };
 use anyhow::Context;
 use clap::Args;
@@ -37,6 +37,10 @@ pub struct ModelOptions {
     /// How keys and values are held: f32, f16, q8_0 or q4_0 [default: f16]
     #[arg(long, value_name = "FORMAT", value_parser = cache_format)]
     pub kv: Option<CacheFormat>,
+    /// How prompts are multiplied by weights: exact, or packed: activations rounded to 8 bits, faster on GPUs that
+    /// multiply bytes, and slightly different logits [default: exact]
+    #[arg(long, value_name = "MATH", value_parser = prompt_math)]
+    pub prompt_math: Option<PromptMath>,
     /// Most tokens of prompt and answer together [default: the model's context, at most 4096]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1 << 24))]
     pub ctx: Option<u32>,
@@ -145,6 +149,7 @@ impl ModelOptions {
             adapter: None,
             weights: None,
             kv: None,
+            prompt_math: None,
             ctx: None,
             tokens_per_submit: None,
             no_tune: false,
@@ -164,6 +169,7 @@ impl ModelOptions {
             // A synthetic model is made in that format, each matrix as far as its rows fill the blocks.
             weights: self.weights.filter(|_| self.shape.is_none()),
             tune: self.no_tune.then_some(false),
+            prompt_math: self.prompt_math.unwrap_or_default(),
             text: TextNeed::Nothing,
             experts_per_layer: self.experts.map(|n| n as usize),
             max_weights_bytes: self.weights_memory,
@@ -207,6 +213,10 @@ fn weights_help() -> String {
 /// A weight format by its name.
 pub fn weight_format(name: &str) -> Result<WeightFormat, String> {
     WeightFormat::from_name(name).ok_or_else(|| format!("formats are {}", WeightFormat::names()))
+}
+
+fn prompt_math(name: &str) -> Result<PromptMath, String> {
+    PromptMath::from_name(name).ok_or_else(|| format!("choices are {}", PromptMath::ALL.map(|m| m.name()).join(", ")))
 }
 
 fn cache_format(name: &str) -> Result<CacheFormat, String> {

@@ -52,6 +52,11 @@ impl WeightFormat {
         Self::Q4_G128,
     ];
 
+    /// Codes are bytes or less with one scale for 32 of them, so that products of bytes can stand for them.
+    pub fn has_bytes(self) -> bool {
+        !matches!(self, Self::F32 | Self::F16 | Self::BF16 | Self::Q6_K)
+    }
+
     /// Name as users write it; also the stem of the shader fragment `weight_NAME.wgsl`.
     pub fn name(self) -> &'static str {
         match self {

@@ -23,6 +23,7 @@ mod expert_swiglu;
 mod head_norm;
 mod layer_norm;
 mod matmul_lanes;
+mod matmul_packed;
 mod matmul_tiles;
 mod matvec;
 mod matvec_norm;
@@ -30,6 +31,7 @@ mod matvec_residual;
 mod matvec_swiglu;
 pub mod measure;
 mod prompt;
+mod quantise;
 pub mod reference;
 mod rms_norm;
 mod rope;
@@ -62,12 +64,14 @@ pub use expert_swiglu::EXPERT_SWIGLU;
 pub use head_norm::HEAD_NORM;
 pub use layer_norm::LAYER_NORM;
 pub use matmul_lanes::MATMUL_LANES;
+pub use matmul_packed::MATMUL_PACKED;
 pub use matmul_tiles::MATMUL_TILES;
 pub use matvec::MATVEC;
 pub use matvec_norm::MATVEC_NORM;
 pub use matvec_residual::MATVEC_RESIDUAL;
 pub use matvec_swiglu::MATVEC_SWIGLU;
-pub use prompt::{BatchMapping, Batched, PromptTuning};
+pub use prompt::{BatchMapping, Batched, PromptMath, PromptTuning};
+pub use quantise::{PACKED_WORDS, QUANTISE, pack_activations, packed_codes, packed_scale};
 pub use reference::{Call, Planes};
 pub use rms_norm::RMS_NORM;
 pub use rope::{ROPE, rope_workgroups};
@@ -80,7 +84,7 @@ pub use variant::{Assembled, AttentionTuning, Tuning, Variant, XSource};
 pub use work::{Situation, Unit, Work, work};
 
 /// Every kernel.
-pub static ALL: [&Kernel; 30] = [
+pub static ALL: [&Kernel; 32] = [
     &EMBED,
     &EMBED_NORM,
     &RMS_NORM,
@@ -91,6 +95,8 @@ pub static ALL: [&Kernel; 30] = [
     &MATVEC_SWIGLU,
     &MATMUL_LANES,
     &MATMUL_TILES,
+    &QUANTISE,
+    &MATMUL_PACKED,
     &ADD_BIAS,
     &HEAD_NORM,
     &ROPE,
@@ -160,6 +166,8 @@ pub struct Needs {
     pub eight: bool,
     /// `staged_product.wgsl`: products through workgroup memory.
     pub staged: bool,
+    /// Codes of weights as bytes, which not every format has.
+    pub bytes: bool,
     /// `reduce.wgsl` or `reduce_subgroup.wgsl`.
     pub reduce: bool,
     /// `cache_FORMAT.wgsl`: how keys and values are stored.
@@ -183,6 +191,7 @@ impl Needs {
         heads: false,
         eight: false,
         staged: false,
+        bytes: false,
         reduce: false,
         cache: false,
         cache_store: false,

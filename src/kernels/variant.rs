@@ -155,7 +155,7 @@ impl Kernel {
         let mut head = format!(
             "{enable}{half}const WIDTH = {reduce_width}u;\nconst K_SPLIT = {k_split}u;\nconst TILES = {tiles}u;\n"
         );
-        if self.needs.staged {
+        if self.needs.staged || self.needs.bytes {
             head.push_str(&format!("const TOKEN_QUADS = {}u;\n", tuning.prompt.token_quads));
         }
         if let Some(heads) = variant.heads {
@@ -275,7 +275,7 @@ impl Kernel {
         if needs.eight && needs.weights {
             own.tiles = tuning.tiles;
         }
-        if needs.staged {
+        if needs.staged || needs.bytes {
             own.prompt.token_quads = tuning.prompt.token_quads;
         }
         Variant {
@@ -293,6 +293,9 @@ impl Kernel {
         }
         let mut all = Vec::new();
         for format in each(self.needs.weights, &WeightFormat::ALL) {
+            if self.needs.bytes && !format.is_some_and(WeightFormat::has_bytes) {
+                continue;
+            }
             for cache in each(self.needs.cache, &CacheFormat::ALL) {
                 for heads in each(self.needs.heads, &HeadShape::TESTED) {
                     for &tuning in tunings {

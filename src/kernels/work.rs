@@ -4,7 +4,7 @@
 //! and what is written goes there once. A kernel that moves more is slower than it could be, and the report shows it.
 
 use super::sampling::{BIN_WORDS, GROUP_LOGITS, N_BINS, WORKGROUP_LOGITS};
-use super::{CacheFormat, CacheLayout, Kernel, Variant};
+use super::{CacheFormat, CacheLayout, Kernel, PACKED_WORDS, Variant};
 use crate::format::{WeightFormat, pack};
 
 /// What the parameters leave open.
@@ -110,11 +110,13 @@ impl Counting<'_> {
         )
     }
 
-    /// A batch's product with activations that were packed before: 12 words for 32 of them.
+    /// As [`Counting::product`], of bytes.
     fn packed_product(&self) -> Work {
-        let (n_tokens, whole) = (self.situation.n_tokens, self.product(self.situation.n_tokens));
-        let saved = n_tokens * self.param("n_blocks") * (pack::BLOCK_COLUMNS - 12) * WORD;
-        Work { read_bytes: whole.read_bytes - saved as u64, unit: Unit::Dot8, ..whole }
+        let (n_tokens, n_blocks) = (self.situation.n_tokens, self.param("n_blocks"));
+        let (plain, packed) = (n_blocks * pack::BLOCK_COLUMNS, n_blocks * PACKED_WORDS);
+        let work = self.product(n_tokens);
+        let read_bytes = work.read_bytes - (WORD * n_tokens * (plain - packed)) as u64;
+        Work { read_bytes, unit: Unit::Dot8, ..work }
     }
 
     /// One token's products with a norm before them or after them.

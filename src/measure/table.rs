@@ -206,6 +206,7 @@ pub fn bench_talk(bench: &Bench) -> Vec<String> {
     let about = &bench.about;
     let mut lines = vec![
         format!("{} ({}) on {} ({}, {})", about.model, bench.weights, about.adapter, about.backend, about.driver),
+        format!("{} prompt math", bench.prompt_math.name()),
         format!(
             "loaded in {}; on the device {}, {} of it weights{}",
             time(bench.load_s),

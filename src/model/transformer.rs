@@ -11,8 +11,9 @@ use crate::{
         pack::{n_blocks, n_tiles},
     },
     kernels::{
-        ADD_BIAS, ATTENTION, Batched, CacheFormat, CacheLayout, EMBED, HEAD_NORM, Kernel, LAYER_NORM, MATVEC, RMS_NORM,
-        ROPE, SWIGLU, Tuning, Variant, reference::STEP_HEAD_WORDS, rope_workgroups,
+        ADD_BIAS, ATTENTION, Batched, CacheFormat, CacheLayout, EMBED, HEAD_NORM, Kernel, LAYER_NORM, MATVEC,
+        PACKED_WORDS, PromptMath, QUANTISE, RMS_NORM, ROPE, SWIGLU, Tuning, Variant, reference::STEP_HEAD_WORDS,
+        rope_workgroups,
     },
     placement::Matrix,
     plan::{Content, Dispatch, Extent, Extent::*, Plan, Slot, Stop, WeightSlot},
@@ -294,6 +295,9 @@ impl<'a> Recorder<'a> {
             _ => self.activation(y, y_stride),
         };
         let tuning = self.options.tuning;
+        let packs = |format: WeightFormat| tuning.prompt.math == PromptMath::Packed && format.has_bytes();
+        let any_packs = self.batch == Batch::Many && matrix.parts.iter().any(|part| packs(part.format));
+        let packed = any_packs.then(|| self.quantise(label, x, n_blocks(matrix.columns)));
         for part in &matrix.parts {
             let blocks = n_blocks(matrix.columns) as u32;
             let mut params = vec![part.rows as u32, blocks, part.first_row as u32];
@@ -308,7 +312,10 @@ impl<'a> Recorder<'a> {
                 Batch::Many => {
                     params.extend([y_stride as u32, accumulate as u32]);
                     let step = self.step;
-                    let Batched { kernel, tokens, tiles } = tuning.prompt.matmul(tuning.tiles);
+                    let (x, Batched { kernel, tokens, tiles }) = match packed.filter(|_| packs(part.format)) {
+                        Some(packed) => (packed, tuning.prompt.packed_matmul()),
+                        None => (x, tuning.prompt.matmul(tuning.tiles)),
+                    };
                     let grid = [Fixed(n_tiles.div_ceil(tiles)), PerTokens(tokens)];
                     self.dispatch(&label, kernel, params, &[step, x], &[y], grid)
                 }
@@ -317,6 +324,14 @@ impl<'a> Recorder<'a> {
             self.plan.push(Dispatch { weight: Some(part.tensor), variant, ..d });
         }
         y
+    }
+
+    /// The batch's activations as signed bytes, for the product called `label`.
+    fn quantise(&mut self, label: &str, x: Slot, n_blocks: usize) -> Slot {
+        let packed = self.activation("packed", n_blocks * PACKED_WORDS);
+        let (step, grid) = (self.step, [Fixed(n_blocks.div_ceil(64) as u32), PerTokens(1)]);
+        self.push(&format!("{label}_packed"), &QUANTISE, vec![n_blocks as u32], &[step, x], &[packed], grid);
+        packed
     }
 
     /// Rotated queries, and this layer's cache with the batch's keys and values appended.

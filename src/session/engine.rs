@@ -11,7 +11,7 @@ use crate::{
     },
     error::{Error, Result},
     format::{TensorInfo, WeightFormat},
-    kernels::CacheFormat,
+    kernels::{CacheFormat, PromptMath},
     model::{Config, ModelFile, RecordOptions, TextSource, Weights},
     placement::Placement,
     plan::WeightSlot,
@@ -40,6 +40,8 @@ pub struct EngineOptions {
     /// Most bytes of weights on the device. Only experts can make way; a model that is too large without them is an
     /// error.
     pub max_weights_bytes: Option<u64>,
+    /// How exactly prompts are multiplied by weights.
+    pub prompt_math: PromptMath,
     /// What must be there for the caller to go on.
     pub text: TextNeed,
     /// Measure, at first use, which way of building each kernel is fastest: for some 2 s, remembered. `None`: on a real
@@ -133,6 +135,7 @@ impl Engine {
         options: &EngineOptions,
         mut progress: impl FnMut(u64, u64),
     ) -> Result<Self> {
+        gpu.tuning.prompt.math = options.prompt_math;
         let (placement, placed) = place_held(&file, held, gpu.max_binding_bytes(), options)?;
         if let Some(session) = &options.session {
             check_fit(&file.config, &placement, &placed, &gpu, session)?;
@@ -203,6 +206,11 @@ impl Engine {
         });
         *self.successor.lock().expect("no panic holds it") = Some(successor.clone());
         Ok(successor)
+    }
+
+    /// How exactly prompts are multiplied by weights: what was asked for, or `Exact` where that fails on this device.
+    pub fn prompt_math(&self) -> PromptMath {
+        self.gpu.tuning.prompt.math
     }
 
     /// Bytes of weights on the device.

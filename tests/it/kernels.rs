@@ -6,9 +6,10 @@ use pocketlm::{
     backend::{
         Cpu, Gpu, check,
         lockstep::{self, difference, difference_in_steps, first_difference},
+        packed_cases::difference_in_codes,
     },
     format::TensorInfo,
-    kernels::{self, CacheLayout, Tuning, Variant, reference::STEP_HEAD_WORDS},
+    kernels::{self, CacheLayout, PromptMath, Tuning, Variant, reference::STEP_HEAD_WORDS},
     model::{Architecture, Config, Phase, RecordOptions, Weights, record, synthetic},
     plan::Batch,
 };
@@ -75,7 +76,9 @@ fn walk_tuned(
 fn lockstep_agrees() {
     for (name, config, weights) in synthetic::all_tiny(WeightFormat::Q8_0, 3).expect("small models") {
         for phase in [Phase::Prompt, Phase::Decode] {
-            for tuning in [gpu().tuning, Tuning::BASELINE] {
+            let mut packed = Tuning::BASELINE;
+            packed.prompt.math = PromptMath::Packed;
+            for tuning in [gpu().tuning, Tuning::BASELINE, packed] {
                 assert_eq!(
                     walk_tuned(gpu(), tuning, &config, &weights, phase, None),
                     None,
@@ -126,6 +129,25 @@ fn the_comparer_of_codes_can_fail() {
         f64::INFINITY,
         "nothing was written"
     );
+}
+
+/// The comparer of packed activations: one block whose codes are 1, 2, 3, 4 and again, its scale 1/2.
+#[test]
+fn the_comparer_of_packed_activations_can_fail() {
+    let block = |first: u32, scale: f32, sum: f32| {
+        [&[0x0403_0200 | first], &[0x0403_0201; 7][..], &[scale.to_bits(), sum.to_bits(), 0, 0]].concat()
+    };
+    let poison = vec![0x7fc0_dead; 12];
+    let want = [block(1, 0.5, 40.0), poison.clone()].concat();
+    let codes = |block: Vec<u32>, rest: Vec<u32>| difference_in_codes(&want, &[block, rest].concat());
+    assert_eq!(codes(block(1, 0.5, 40.0), poison.clone()), 0.0);
+    assert_eq!(codes(block(2, 0.5, 40.5), poison.clone()), 1.0);
+    assert_eq!(codes(block(5, 0.5, 42.0), poison.clone()), 4.0);
+    assert_eq!(codes(block(2, 0.5, 40.0), poison.clone()), f64::INFINITY, "the sum is another's");
+    assert_eq!(codes(block(1, 0.6, 48.0), poison.clone()), f64::INFINITY, "another scale");
+    assert_eq!(codes(block(1, f32::NAN, 40.0), poison.clone()), f64::INFINITY, "no number");
+    assert_eq!(codes(block(1, 0.5, 40.0), block(1, 0.5, 40.0)), f64::INFINITY, "too much was written");
+    assert_eq!(difference_in_codes(&poison, &poison), f64::INFINITY, "nothing was written");
 }
 
 /// A kernel that runs with other numbers than its reference is found, whichever kernel it is.

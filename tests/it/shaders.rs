@@ -8,7 +8,7 @@ use naga::{
 use pocketlm::{
     CacheFormat, WeightFormat,
     backend::Gpu,
-    kernels::{self, Kernel, Tuning, Variant},
+    kernels::{self, Kernel, PromptMath, Tuning, Variant},
     model::{Phase, RecordOptions, record, synthetic},
     plan::Batch,
 };
@@ -126,7 +126,9 @@ fn plans_bind_at_webgpu_default_limits() {
             for (_, config, weights) in synthetic::all_tiny(format, 1).expect("small models") {
                 let (placement, placed) = weights.place(config.tied, None, gpu.max_binding_bytes()).expect("it fits");
                 let weights = Arc::new(gpu.load(&placement, |_| ()).await.expect("it loads"));
-                for tuning in [Tuning::BASELINE, Tuning::SOFTWARE] {
+                let mut packed = Tuning::BASELINE;
+                packed.prompt.math = PromptMath::Packed;
+                for tuning in [Tuning::BASELINE, Tuning::SOFTWARE, packed] {
                     let (cache, part_kv_heads) = (CacheFormat::Q8_0, 1);
                     let options = RecordOptions { capacity: 64, max_tokens: 32, cache, part_kv_heads, tuning };
                     for phase in Phase::ALL {

@@ -1,7 +1,11 @@
 //! A real model from file to text, against float64 references.
 
 use crate::common::{feed, ids, json, max_difference, path, session, smollm2};
-use pocketlm::{CacheFormat, SamplingOptions, sample::Sampler, session::Stop, text::Message};
+use pocketlm::{
+    CacheFormat, Engine, EngineOptions, SamplingOptions, Session, SessionOptions, kernels::PromptMath, sample::Sampler,
+    session::Stop, text::Message,
+};
+use std::sync::Arc;
 
 /// The npy file's numbers: a header padded to a multiple of 64 bytes, then little-endian f32.
 fn reference_logits() -> Vec<f32> {
@@ -22,6 +26,27 @@ fn logits_at_every_position() {
     assert_eq!(want.len(), 21 * 49152);
     let error = max_difference(&all, &want);
     assert!(error < 2e-3, "logits differ by {error}");
+}
+
+/// Packed activations: close to the reference, though not as close, and never used unasked.
+#[test]
+fn packed_prompts_are_close() {
+    let reference = json("tests/data/smollm2/reference.json");
+    let prompt = ids(&reference["raw_ids"]);
+    let want = reference_logits();
+    let options = EngineOptions { prompt_math: PromptMath::Packed, ..EngineOptions::default() };
+    let engine = pollster::block_on(Engine::open(&smollm2(), &options, |_, _| ())).expect("the model loads");
+    assert_eq!(engine.prompt_math(), PromptMath::Packed, "it runs on this adapter");
+    let options = SessionOptions { cache: CacheFormat::F32, all_logits: true, ..SessionOptions::default() };
+    let mut session = pollster::block_on(Session::new(Arc::new(engine), &options)).expect("a session opens");
+    let mut all = Vec::new();
+    pollster::block_on(session.feed_all(&prompt, |row| all.extend_from_slice(row))).expect("room");
+    let square = |v: f32| v as f64 * v as f64;
+    let off: f64 = all.iter().zip(&want).map(|(a, b)| square(a - b)).sum();
+    let relative = (off / want.iter().map(|&v| square(v)).sum::<f64>()).sqrt();
+    println!("packed logits differ by {relative:.2e} of their size, {} at most", max_difference(&all, &want));
+    assert!(relative < 6e-2, "{relative}");
+    assert!(relative > 1e-5, "{relative}: were activations packed at all?");
 }
 
 #[test]
