@@ -32,7 +32,7 @@ pub(super) struct Picker {
 
 impl Picker {
     pub fn new(mut read_back: impl FnMut(u64) -> ReadBack) -> Self {
-        let through = std::array::from_fn(|_| read_back(4 * (1 + DRAWN_TOKENS) as u64));
+        let through = std::array::from_fn(|_| read_back(4 * (1 + MAX_TOKENS_PER_SUBMIT) as u64));
         Self { through, n_launched: 0, words: None, n_drawn: 0 }
     }
 }
@@ -89,7 +89,12 @@ impl Session {
         let (programs, times) = if fetching || n_steps == 0 { (&stepping[1..], 1) } else { (&stepping[..], n_steps) };
         let picker = &mut self.picker;
         let through = &picker.through[picker.n_launched % picker.through.len()];
-        let drawn = (&self.room.memory, "drawn", 0..1 + DRAWN_TOKENS);
+        // How many were drawn, and the tokens, which may go round the ring.
+        let first = picker.n_drawn % DRAWN_TOKENS;
+        let (end, round) = ((first + times).min(DRAWN_TOKENS), (first + times).saturating_sub(DRAWN_TOKENS));
+        let parts = [0..1, 1 + first..1 + end, 1..1 + round];
+        let parts = &parts[..2 + (round > 0) as usize];
+        let drawn = (&self.room.memory, "drawn", parts);
         let flight = self.engine.gpu.launch((programs, position..position + times), drawn, through)?;
         let launched = Launched { flight, first: picker.n_drawn, n: times };
         picker.n_launched += 1;
@@ -100,13 +105,14 @@ impl Session {
     /// Waits for a submit and appends its tokens to `tokens`.
     async fn land(&self, launched: Launched, tokens: &mut VecDeque<u32>) -> Result<()> {
         let Launched { flight, first, n } = launched;
-        let mut drawn = [0; 1 + DRAWN_TOKENS];
-        self.engine.gpu.land(flight, &mut drawn).await?;
+        let mut drawn = [0; 1 + MAX_TOKENS_PER_SUBMIT];
+        let drawn = &mut drawn[..1 + n];
+        self.engine.gpu.land(flight, drawn).await?;
         if drawn[0] as usize != first + n {
             let what = format!("{} tokens were chosen where {} were asked for", drawn[0], first + n);
             return Err(Error::Device { doing: "choosing tokens".into(), what });
         }
-        tokens.extend((first..first + n).map(|index| drawn[1 + index % DRAWN_TOKENS]));
+        tokens.extend(&drawn[1..]);
         Ok(())
     }
 }

@@ -192,7 +192,7 @@ fn nothing_is_created_between_tokens() {
         assert_eq!(all.created, 0);
         // The first token comes from the prompt's logits; the others are chosen eight at a time.
         assert_eq!(all.submits, 1 + 40 / 8);
-        assert_eq!(all.read_back_bytes, all.submits * 260);
+        assert_eq!(all.read_back_bytes, 4 * (all.submits + 41));
         let per_step = (all.dispatches - picks) as f64 / 40.0;
         assert_eq!(per_step.fract(), 0.0, "{all:?}");
         assert!((12.0..=20.0).contains(&per_step), "{all:?}");

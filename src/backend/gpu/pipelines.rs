@@ -132,7 +132,13 @@ impl Gpu {
 
     /// As [`Gpu::poll`], for one submission and those before it.
     pub(super) fn poll_for(&self, doing: &str, submission_index: Option<wgpu::SubmissionIndex>) -> Result<()> {
+        let is_for_one = submission_index.is_some();
         let polled = self.device.poll(wgpu::PollType::Wait { submission_index, timeout: None });
+        if let Err(error) = &polled
+            && is_for_one
+        {
+            self.lose(&format!("the device was lost ({error})")); // it does not know what was submitted
+        }
         self.check_fault(doing)?;
         polled.map(|_| ()).map_err(|e| device_error(doing, e.to_string()))
     }

@@ -240,18 +240,18 @@ impl Gpu {
     ) -> Result<()> {
         let bytes = 4 * out.len() as u64;
         let encoder = self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some(name) });
-        let flight = self.fly(encoder, (buffer, offset, bytes), through);
+        let flight = self.fly(encoder, buffer, &[offset..offset + bytes], through);
         self.land(flight, out).await
     }
 
-    /// Runs `programs` once for each of the `positions`, on one token, in one submit, and after it copies `words` of the
-    /// buffer called `name` to where the CPU can read them; returns before it is done.
+    /// Runs `programs` once for each of the `positions`, on one token, in one submit, and after it copies parts of the
+    /// buffer called `name`, in words, to where the CPU can read them; returns before it is done.
     ///
     /// Errors: as [`Gpu::run`].
     pub fn launch(
         &self,
         (programs, positions): (&[&Program], Range<usize>),
-        (memory, name, words): (&Memory, &str, Range<usize>),
+        (memory, name, parts): (&Memory, &str, &[Range<usize>]),
         through: &ReadBack,
     ) -> Result<Flight> {
         self.check_fault("running the model")?;
@@ -262,19 +262,25 @@ impl Gpu {
             programs.iter().flat_map(|program| &program.steps).map(move |step| (step, batch))
         });
         self.pass(&mut encoder, steps, None);
-        let (offset, bytes) = (4 * words.start as u64, 4 * words.len() as u64);
-        Ok(self.fly(encoder, (&memory.buffers[name], offset, bytes), through))
+        let parts: Vec<_> = parts.iter().map(|words| 4 * words.start as u64..4 * words.end as u64).collect();
+        Ok(self.fly(encoder, &memory.buffers[name], &parts, through))
     }
 
-    /// Submits what `encoder` has, and behind it the copy of a part of a buffer.
+    /// Submits what `encoder` has, and behind it copies of parts of a buffer, one after the other.
     fn fly(
         &self,
         mut encoder: wgpu::CommandEncoder,
-        (buffer, offset, bytes): (&wgpu::Buffer, u64, u64),
+        buffer: &wgpu::Buffer,
+        parts: &[Range<u64>],
         through: &ReadBack,
     ) -> Flight {
+        let bytes = parts.iter().map(|part| part.end - part.start).sum();
         assert!(bytes <= through.buffer.size(), "{bytes} bytes through {}", through.buffer.size());
-        encoder.copy_buffer_to_buffer(buffer, offset, &through.buffer, 0, bytes);
+        let mut to = 0;
+        for part in parts {
+            encoder.copy_buffer_to_buffer(buffer, part.start, &through.buffer, to, part.end - part.start);
+            to += part.end - part.start;
+        }
         let submission = self.submit(Some(encoder.finish()));
         self.count_read_back(bytes);
         let (done, landed) = futures_channel::oneshot::channel();
