@@ -15,8 +15,9 @@ fn main() -> Result<()> {
     let name = subject();
     pollster::block_on(async {
         let start_s = now_s();
-        let engine = Engine::load(file(&name).await?, Gpu::open(None).await?, &EngineOptions::default(), |_, _| ());
-        let mut session = Session::new(Arc::new(engine.await?), &SessionOptions::default()).await?;
+        let engine =
+            Engine::load(file(&name).await?, Gpu::open(None).await?, &EngineOptions::default(), |_, _| ()).await?;
+        let mut session = Session::new(Arc::new(engine), &SessionOptions::default()).await?;
         let load_s = now_s() - start_s;
         let gpu = &session.engine().clone().gpu;
         let copy_bytes_per_s = measure_copy(gpu, &Method::default()).await?;
