@@ -19,16 +19,16 @@ fn reference(call: &mut Call<'_>) {
     let (ids, x, norm) = (call.reads[0], call.read(1), call.read(2));
     for tile in 0..n_rows / 32 {
         let mut square = 0.0;
-        for r in tile * 32..tile * 32 + 32 {
+        for (r, &norm) in norm[..n_rows].iter().enumerate().skip(tile * 32).take(32) {
             let mut value = call.write(0)[r] as f64;
-            for s in 0..n_used {
-                let expert = (ids[s] as usize).wrapping_sub(first_expert);
+            for (s, &id) in ids[..n_used].iter().enumerate() {
+                let expert = (id as usize).wrapping_sub(first_expert);
                 if expert < n_experts {
                     value += call.weight_dot(expert * n_rows + r, n_blocks, &x[s * n_blocks * 32..]);
                 }
             }
             call.write(0)[r] = value as f32;
-            call.write(1)[r] = (value * norm[r] as f64) as f32;
+            call.write(1)[r] = (value * norm as f64) as f32;
             square += value * value;
         }
         call.write(2)[tile] = square as f32;

@@ -18,8 +18,8 @@ fn reference(call: &mut Call<'_>) {
         [0, 1, 2, 3, 4, 5, 6, 7].map(|i| call.count(i));
     let (ids, x) = (call.reads[0], call.read(2));
     let scale = inverse_rms(&call.read(3)[..n_squares], dim, call.float(8));
-    for s in 0..n_used {
-        let expert = (ids[s] as usize).wrapping_sub(first_expert);
+    for (s, &id) in ids[..n_used].iter().enumerate() {
+        let expert = (id as usize).wrapping_sub(first_expert);
         for r in 0..if expert < n_experts { n_rows } else { 0 } {
             let row = expert * 2 * n_rows + r;
             let [gate, up] = [row, row + n_rows].map(|row| call.weight_dot(row, n_blocks, x) * scale);

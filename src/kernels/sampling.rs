@@ -120,7 +120,7 @@ impl SamplingWords {
         match shift {
             _ if distance == 0 => 0,
             ..10 => NO_WEIGHT,
-            10..64 => (distance * u64::from(self.scale) >> shift).min(u64::from(NO_WEIGHT)) as u32,
+            10..64 => ((distance * u64::from(self.scale)) >> shift).min(u64::from(NO_WEIGHT)) as u32,
             64.. => 0,
         }
     }
@@ -185,7 +185,7 @@ pub fn weight(fall: u32) -> u64 {
     // (1 - 2^-x) / x for the part x of an octave.
     let part = fall & 0xffff;
     let slope = [3548, 15726, 45424].into_iter().fold(478, |sum, c| c - ((sum * part + 0x8000) >> 16));
-    u64::from((0x8000_0000 - (slope * part >> 1)) >> (fall >> 16))
+    u64::from((0x8000_0000 - ((slope * part) >> 1)) >> (fall >> 16))
 }
 
 /// Chooses a token: the lowest id of the most probable, or by draw `n_draw` of the seed. [`NOT_A_NUMBER`] where a logit

@@ -240,7 +240,7 @@ impl Gpu {
     ) -> Result<()> {
         let bytes = 4 * out.len() as u64;
         let encoder = self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some(name) });
-        let flight = self.fly(encoder, buffer, &[offset..offset + bytes], through);
+        let flight = self.fly(encoder, buffer, std::slice::from_ref(&(offset..offset + bytes)), through);
         self.land(flight, out).await
     }
 
