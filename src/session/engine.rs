@@ -183,14 +183,22 @@ impl Engine {
     /// Errors: those of the adapter, the device and the file.
     pub async fn successor(&self) -> Result<Arc<Self>> {
         let known = self.successor.lock().expect("no panic holds it").clone();
-        if let Some(known) = known.filter(|known| !known.gpu.is_lost()) {
-            return Ok(known);
-        }
+        let next = match known {
+            Some(known) if !known.gpu.is_lost() => return Ok(known),
+            // All who came from one engine find the same one in the end.
+            Some(known) => Box::pin(known.successor()).await?,
+            None => Arc::new(self.reload().await?),
+        };
+        *self.successor.lock().expect("no panic holds it") = Some(next.clone());
+        Ok(next)
+    }
+
+    async fn reload(&self) -> Result<Self> {
         let gpu = self.gpu.reopen().await?;
         let Origin { weights, held, options } = &self.origin;
         let (placement, placed) = place_weights(&self.config, weights, *held, gpu.max_binding_bytes(), options)?;
         let loaded = Arc::new(gpu.load(&placement, |_| ()).await?);
-        let successor = Arc::new(Self {
+        Ok(Self {
             gpu,
             config: self.config.clone(),
             tokenizer: self.tokenizer.clone(),
@@ -203,9 +211,7 @@ impl Engine {
             choices: self.choices.clone(),
             origin: self.origin.clone(),
             successor: Mutex::default(),
-        });
-        *self.successor.lock().expect("no panic holds it") = Some(successor.clone());
-        Ok(successor)
+        })
     }
 
     /// How exactly prompts are multiplied by weights: what was asked for, or `Exact` where that fails on this device.

@@ -1,7 +1,7 @@
 //! JSON from the page to options of the library, and the library's errors to JavaScript's.
 
 use js_sys::Reflect;
-use pocketlm::{CacheFormat, Error, SamplingOptions, SessionOptions, WeightFormat};
+use pocketlm::{CacheFormat, EngineOptions, Error, SamplingOptions, SessionOptions, WeightFormat};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use wasm_bindgen::prelude::*;
 
@@ -26,6 +26,16 @@ impl Options {
 
     pub fn weights(&self) -> Outcome<Option<WeightFormat>> {
         named("weights", self.weights.as_deref(), WeightFormat::from_name)
+    }
+
+    pub fn engine(&self) -> Outcome<EngineOptions> {
+        Ok(EngineOptions {
+            adapter: self.adapter.clone(),
+            weights: self.weights()?,
+            // A page that measured for seconds before its first word would seem slow, not fast.
+            tune: Some(false),
+            ..EngineOptions::default()
+        })
     }
 
     pub fn session(&self) -> Outcome<SessionOptions> {

@@ -4,6 +4,7 @@
 
 mod convert;
 mod digest;
+mod instrument;
 
 use convert::{Options, Outcome, Sampling, failed, json};
 use js_sys::Function;
@@ -62,6 +63,17 @@ pub async fn doctor(adapter: Option<String>, show: &Function) -> Outcome<String>
     Ok(report)
 }
 
+/// A file as far as its description goes, or a shape by its name.
+async fn model_file(name: &str, file: Option<PageFile>, options: &Options) -> Outcome<ModelFile> {
+    let Some(file) = file else {
+        let format = options.weights()?.unwrap_or(pocketlm::WeightFormat::Q4_0);
+        return ModelFile::from_shape(name, format, 1).map_err(failed);
+    };
+    let source = Arc::new(ByteSource::file(name, PlatformFile::from(file)));
+    let gguf = Gguf::read(source).await.map_err(failed)?;
+    ModelFile::from_gguf(gguf).await.map_err(failed)
+}
+
 /// A model on a device.
 #[wasm_bindgen(js_name = Engine)]
 #[derive(Debug)]
@@ -69,33 +81,15 @@ pub struct WebEngine(Arc<Engine>);
 
 #[wasm_bindgen(js_class = Engine)]
 impl WebEngine {
-    /// Loads a GGUF file; `progress` hears bytes done and bytes in all.
-    pub async fn load(name: String, file: PageFile, options: String, progress: Function) -> Outcome<WebEngine> {
-        let source = Arc::new(ByteSource::file(&name, PlatformFile::from(file)));
-        let gguf = Gguf::read(source).await.map_err(failed)?;
-        let model = ModelFile::from_gguf(gguf).await.map_err(failed)?;
-        Self::open(model, &Options::parse(&options)?, progress).await
-    }
-
-    /// Makes a model of a published shape with random weights on the device.
-    pub async fn synthetic(shape: String, options: String, progress: Function) -> Outcome<WebEngine> {
+    /// Loads a GGUF file, or without one makes a model of the shape that is named, with random weights; `progress` hears
+    /// bytes done and bytes in all.
+    pub async fn load(name: String, file: Option<PageFile>, options: String, progress: Function) -> Outcome<WebEngine> {
         let options = Options::parse(&options)?;
-        let model = ModelFile::from_shape(&shape, options.weights()?.unwrap_or(pocketlm::WeightFormat::Q4_0), 1);
-        Self::open(model.map_err(failed)?, &options, progress).await
-    }
-
-    async fn open(model: ModelFile, options: &Options, progress: Function) -> Outcome<WebEngine> {
+        let model = model_file(&name, file, &options).await?;
         let told = |done: u64, all: u64| {
             let _ = progress.call2(&JsValue::NULL, &(done as f64).into(), &(all as f64).into());
         };
-        let options = EngineOptions {
-            adapter: options.adapter.clone(),
-            weights: options.weights()?,
-            // A page that measured for seconds before its first word would seem slow, not fast.
-            tune: Some(false),
-            session: Some(options.session()?),
-            ..EngineOptions::default()
-        };
+        let options = EngineOptions { session: Some(options.session()?), ..options.engine()? };
         Ok(Self(Arc::new(Engine::open_file(model, &options, told).await.map_err(failed)?)))
     }
 

@@ -87,6 +87,23 @@ export async function phoneTests(run, { server, model }) {
     await shot("doctor");
     return `${rows.length} variants on ${adapter.name}`;
   });
+  await run("the page that tests the GPU measures a shape's speed and its kernels", async () => {
+    page ??= await newPage(context, server.url);
+    await page.goto(`${server.url}gpu.html`);
+    await page.getByLabel("Shape").selectOption("tiny-llama");
+    await page.getByRole("button", { name: "Measure speed" }).tap();
+    await page.getByRole("button", { name: "Save JSON" }).waitFor({ timeout: 120_000 });
+    const speed = await page.evaluate(() => measured().report);
+    same("tests", speed.rows.map(({ test }) => test.replace(/\d+/, "N")), ["ppN", "tgN"]);
+    check("a token dispatches something and creates nothing", speed.rows[1].per_step.dispatches > 5 && speed.rows[1].per_step.created === 0, JSON.stringify(speed.rows[1].per_step));
+    await shot("speed");
+    await page.getByRole("button", { name: "Measure kernels" }).tap();
+    await page.frameLocator("iframe.report").locator("svg").first().waitFor({ timeout: 240_000 });
+    const { phases, about } = await page.evaluate(() => measured().report);
+    check("there are kernels", phases.length === 2 && phases.every(({ rows }) => rows.length > 3));
+    await shot("kernels");
+    return `${about.adapter}: decode ${speed.rows[1].median.toFixed(1)} tokens/s`;
+  });
   await run("the site complained of nothing", () => same("complaints", page?.complaints.filter((text) => !/Failed to load resource|ERR_INTERNET/.test(text)), page && []));
   await close();
 }

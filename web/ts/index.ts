@@ -306,8 +306,47 @@ export function doctor(options: { adapter?: string; onRow?: (row: DoctorRow) => 
   return once("doctor", [options.adapter], options.onRow, options.signal);
 }
 
-async function once<T>(method: string, args: unknown[] = [], heard?: (event: any) => void, signal?: AbortSignal): Promise<T> {
+export interface MeasureOptions extends LoadOptions {
+  /** Tokens of a prompt; 512 if left out, 0 measures none. */
+  prompt?: number;
+  /** Of {@link bench}: tokens decoded; 128 if left out. */
+  n?: number;
+  /** Of {@link bench}: tokens that are in the context before. */
+  depths?: number[];
+  /** Of {@link kernels}: the same. */
+  depth?: number;
+  rounds?: number;
+  /** Of {@link kernels}: a first look. */
+  quick?: boolean;
+  onProgress?: (progress: { what: string; share: number }) => void;
+  signal?: AbortSignal;
+}
+
+/** A result: the command line's JSON, and the same as text. */
+export interface Measured {
+  report: Record<string, any>;
+  text: string;
+}
+
+/** Prompt and decode speed, as `pocketlm bench --format json` has it. */
+export function bench(source: Source, options: MeasureOptions = {}): Promise<Measured> {
+  return measure("bench", source, options);
+}
+
+/** Every kernel against what the device can do, as `pocketlm kernels --json` has it; `html` is a page with plots. */
+export function kernels(source: Source, options: MeasureOptions = {}): Promise<Measured & { html: string }> {
+  return measure("kernels", source, options);
+}
+
+async function measure<T>(method: string, source: Source, { onProgress, signal, ...rest }: MeasureOptions): Promise<T> {
+  const room = await storage().catch(() => ({ usage: 0, quota: Infinity }));
+  return once(method, [await resolve(source, signal), rest, room], onProgress, signal, true);
+}
+
+async function once<T>(method: string, args: unknown[] = [], heard?: (event: any) => void, signal?: AbortSignal, atOnce = false): Promise<T> {
   const link = new Link();
+  // What cannot stop in between is stopped with its worker.
+  if (atOnce) signal?.addEventListener("abort", () => link.end(new DOMException("stopped", "AbortError")));
   try {
     return await link.call<T>(method, args, heard, signal);
   } finally {

@@ -2,7 +2,7 @@
 // heard in between.
 
 import init, {
-  Engine, Session, Sha256, adapters, blockHash, doctor, shapeNames,
+  Engine, Session, Sha256, adapters, bench, blockHash, doctor, kernels, shapeNames,
 } from "../pkg/pocketlm.js";
 import { Model, openSync, type Digests, type Origin, type PageFile, type Room, type Transfer } from "./download.js";
 import type { Call, Failure, FromWorker, LoadOptions, Progress, ToWorker } from "./protocol.js";
@@ -73,6 +73,8 @@ const methods: Record<string, (context: Context, ...args: any[]) => unknown> = {
     return JSON.parse(await adapters());
   },
   shapes: () => shapeNames(),
+  bench: (context, source, options, room) => measure(context, bench, source, options, room),
+  kernels: (context, source, options, room) => measure(context, kernels, source, options, room),
   async doctor({ signal, tell }, adapter?: string) {
     return JSON.parse(await doctor(adapter, (row: string) => {
       tell(JSON.parse(row));
@@ -80,6 +82,20 @@ const methods: Record<string, (context: Context, ...args: any[]) => unknown> = {
     }));
   },
 };
+
+/** Bench or kernels, on a shape or on a model in storage. */
+async function measure({ signal, tell }: Context, run: typeof bench, source: Origin | { shape: string }, options: LoadOptions, room: Room): Promise<unknown> {
+  watchAdapters(options.limits);
+  const progress = (what: string, share: number) => tell({ what, share });
+  const text = JSON.stringify(options);
+  if ("shape" in source) return JSON.parse(await run(source.shape, undefined, text, progress));
+  const file = await Model.open(source, room, digests, signal, (transfer) => tell({ what: "loading", share: transfer.doneBytes / transfer.totalBytes }));
+  try {
+    return JSON.parse(await run(source.name, file as PageFile, text, progress));
+  } finally {
+    file.close();
+  }
+}
 
 async function load({ signal, tell }: Context, source: Origin | { shape: string }, options: LoadOptions, room: Room): Promise<unknown> {
   watchAdapters(options.limits);
@@ -104,7 +120,7 @@ async function load({ signal, tell }: Context, source: Origin | { shape: string 
   progress({ phase: "starting", doneBytes: 0, totalBytes: 0 });
   const text = JSON.stringify(options);
   if ("shape" in source) {
-    engine = await Engine.synthetic(source.shape, text, onUpload);
+    engine = await Engine.load(source.shape, undefined, text, onUpload);
   } else {
     model = await Model.open(source, room, digests, signal, onTransfer);
     try {
