@@ -14,8 +14,8 @@ let abort: AbortController | undefined;
 let report: DoctorReport | undefined;
 
 byId("content").append(words, h("div", { className: "buttons" }, start, stop, copy), result,
-  h("div", { className: "overflow" }, h("table", { className: "figures" },
-    h("thead", {}, h("tr", {}, ...["", "Kernel and variant", "Checks", "Error of tolerance"].map((title, index) => h("th", { scope: "col", className: index > 1 ? "n" : "" }, title)))), rows)));
+  h("table", { className: "figures" },
+    h("thead", {}, h("tr", {}, h("th", { scope: "col" }, h("span", { className: "unseen" }, "Result")), h("th", { scope: "col" }, "Kernel and variant"))), rows));
 
 async function run(): Promise<void> {
   rows.replaceChildren();
@@ -48,11 +48,11 @@ async function run(): Promise<void> {
 }
 
 function rowElement({ name, n_checks, passed, worst, detail }: DoctorRow): HTMLElement {
+  const error = Number.isFinite(worst) ? worst.toFixed(3) : "∞";
   return h("tr", {},
-    h("td", { className: passed ? "pass" : "fail" }, passed ? "pass" : "FAIL"),
-    h("td", {}, name, detail ? h("div", { className: "fail" }, detail) : undefined),
-    h("td", { className: "n" }, String(n_checks)),
-    h("td", { className: "n" }, Number.isFinite(worst) ? worst.toFixed(3) : "∞"));
+    h("td", { className: `mark ${passed ? "pass" : "fail"}` }, passed ? "pass" : "FAIL"),
+    h("td", {}, name, detail ? h("div", { className: "fail" }, detail) : undefined,
+      h("div", {}, h("small", { className: "soft" }, `${n_checks} checks, error ${error} of tolerance`))));
 }
 // For tests.
 Object.assign(globalThis, { report: () => report });

@@ -95,8 +95,8 @@ function sharing({ report, text, html }: Measured & { html?: string }, shape: st
 }
 
 /** The page of plots in a frame that runs no script, as tall as what is in it; or the table. */
-function shown({ text, html }: Measured & { html?: string }): HTMLElement {
-  if (!html) return h("div", { className: "overflow" }, table(text));
+function shown({ report, html }: Measured & { html?: string }): HTMLElement {
+  if (!html) return speeds(report);
   const frame = h("iframe", { title: "The report", srcdoc: html, className: "report", onload: () => {
     frame.style.height = `${frame.contentDocument!.documentElement.scrollHeight + 20}px`;
   } });
@@ -104,15 +104,22 @@ function shown({ text, html }: Measured & { html?: string }): HTMLElement {
   return frame;
 }
 
-/** Rows of a table in Markdown, and what is written around it. */
-function table(text: string): HTMLElement {
-  const lines = text.split("\n").filter((line) => line.trim());
-  const rows = lines.filter((line) => line.startsWith("|") && !/^\|[\s:|-]+$/.test(line));
-  const cells = (line: string) => line.split("|").slice(1, -1).map((cell) => cell.trim());
+/** What bench found, a row for each test. */
+function speeds(report: Measured["report"]): HTMLElement {
+  const names: Record<string, string> = { pp: "prompt of", tg: "decode" };
+  const row = ({ test, n_tokens, depth, median, low, high, first_token_s, bandwidth_share, per_step }: Record<string, any>) => h("tr", {},
+    h("th", { scope: "row" }, `${names[String(test).slice(0, 2)] ?? test} ${n_tokens}${depth ? ` at ${depth}` : ""}`),
+    h("td", { className: "n" }, h("strong", {}, median.toFixed(1)), ` (${low.toFixed(1)} to ${high.toFixed(1)})`),
+    h("td", {}, [
+      first_token_s == null ? "" : `first token after ${first_token_s.toFixed(2)} s`,
+      bandwidth_share == null ? "" : `${Math.round(100 * bandwidth_share)} % of the bandwidth of a copy`,
+      `${per_step.dispatches} dispatches`,
+    ].filter(Boolean).join(", ")));
   return h("div", {},
-    h("table", { className: "figures" }, h("tbody", {}, ...rows.map((line, index) =>
-      h("tr", {}, ...cells(line).map((cell, column) => h(index === 0 ? "th" : "td", { className: column > 0 ? "n" : "" }, cell)))))),
-    ...lines.filter((line) => !line.startsWith("|")).map((line) => h("p", { className: "soft" }, line)));
+    h("table", { className: "figures" },
+      h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "Test"), h("th", { scope: "col", className: "n" }, "Tokens/s"), h("th", { scope: "col" }, ""))),
+      h("tbody", {}, ...report.rows.map(row))),
+    ...(report.warnings ?? []).map((warning: string) => h("p", { className: "fail" }, warning)));
 }
 // For tests.
 Object.assign(globalThis, { measured: () => last });
