@@ -108,18 +108,18 @@ function shown({ report, html }: Measured & { html?: string }): HTMLElement {
 function speeds(report: Measured["report"]): HTMLElement {
   const names: Record<string, string> = { pp: "prompt of", tg: "decode" };
   const row = ({ test, n_tokens, depth, median, low, high, first_token_s, bandwidth_share, per_step }: Record<string, any>) => h("tr", {},
-    h("th", { scope: "row" }, `${names[String(test).slice(0, 2)] ?? test} ${n_tokens}${depth ? ` at ${depth}` : ""}`),
-    h("td", { className: "n" }, h("strong", {}, median.toFixed(1)), ` (${low.toFixed(1)} to ${high.toFixed(1)})`),
-    h("td", {}, [
-      first_token_s == null ? "" : `first token after ${first_token_s.toFixed(2)} s`,
-      bandwidth_share == null ? "" : `${Math.round(100 * bandwidth_share)} % of the bandwidth of a copy`,
-      `${per_step.dispatches} dispatches`,
-    ].filter(Boolean).join(", ")));
+    h("td", {}, h("strong", {}, `${names[String(test).slice(0, 2)] ?? test} ${n_tokens}${depth ? ` at ${depth}` : ""}`),
+      h("div", {}, h("small", { className: "soft" }, [
+        first_token_s == null ? "" : `first token after ${first_token_s.toFixed(2)} s`,
+        bandwidth_share == null ? "" : `${Math.round(100 * bandwidth_share)} % of a copy's bandwidth`,
+        `${per_step.dispatches} dispatches`,
+      ].filter(Boolean).join(", ")))),
+    h("td", { className: "n" }, h("strong", {}, median.toFixed(1)), h("div", {}, h("small", { className: "soft" }, `${low.toFixed(1)} to ${high.toFixed(1)}`))));
   return h("div", {},
     h("table", { className: "figures" },
-      h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "Test"), h("th", { scope: "col", className: "n" }, "Tokens/s"), h("th", { scope: "col" }, ""))),
+      h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "Test"), h("th", { scope: "col", className: "n" }, "Tokens/s"))),
       h("tbody", {}, ...report.rows.map(row))),
-    ...(report.warnings ?? []).map((warning: string) => h("p", { className: "fail" }, warning)));
+    ...(report.warnings ?? []).map((warning: string) => h("p", { className: "card notice" }, warning)));
 }
 // For tests.
 Object.assign(globalThis, { measured: () => last });
