@@ -79,6 +79,7 @@ export class Model implements PageFile {
   failure: unknown;
   private whole: Blocks | undefined;
   private releases: (() => void)[] = [];
+  private readonly scratch = new Scratch();
 
   private constructor(
     private readonly origin: Origin,
@@ -145,7 +146,7 @@ export class Model implements PageFile {
       this.rouse();
       await new Promise<void>((resolve) => this.wake.push(resolve));
     }
-    const bytes = new Uint8Array(nBytes);
+    const bytes = this.scratch.take(nBytes);
     this.data!.read(bytes, { at: offset });
     return bytes;
   }
@@ -294,9 +295,21 @@ export class Model implements PageFile {
   }
 }
 
+/** A buffer that is used again for each read: the engine takes what it gets at once, and reads one thing at a time. Made anew
+ * each time, hundreds of megabytes would wait for the garbage collector. */
+class Scratch {
+  private bytes = new Uint8Array(0);
+
+  take(n: number): Uint8Array {
+    if (this.bytes.length < n) this.bytes = new Uint8Array(Math.max(n, BLOCK_BYTES));
+    return this.bytes.subarray(0, n);
+  }
+}
+
 /** A model that is whole: read block by block, each compared with its hash; a damaged one is fetched again. */
 class Blocks implements PageFile {
   private cached: { index: number; bytes: Uint8Array }[] = [];
+  private readonly scratch = new Scratch();
 
   private constructor(
     private data: File,
@@ -318,12 +331,14 @@ class Blocks implements PageFile {
   }
 
   async read(offset: number, nBytes: number): Promise<Uint8Array> {
-    const out = new Uint8Array(nBytes);
+    const out = this.scratch.take(nBytes);
     for (let at = offset; at < offset + nBytes;) {
       const index = Math.floor(at / BLOCK_BYTES);
       const bytes = await this.block(index);
       const from = at - index * BLOCK_BYTES;
       const part = bytes.subarray(from, from + offset + nBytes - at);
+      // Most of what is read lies in one block.
+      if (part.length === nBytes) return part;
       if (part.length === 0) throw new PocketError("corrupt", `${this.record.name} ends too soon`);
       out.set(part, at - offset);
       at += part.length;
