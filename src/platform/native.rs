@@ -14,6 +14,9 @@ use std::{
 /// `enable` lines that a shader needs here. wgpu's naga takes subgroup operations without one.
 pub const ENABLE_SUBGROUPS: &str = "";
 
+/// Uploaded bytes after which the loader waits for the device, so that staging memory stays bounded.
+pub const UPLOAD_BYTES: u64 = 32 << 20;
+
 /// Things that are worth having in hand at once: one for each core, within reason.
 pub fn n_at_once() -> usize {
     std::thread::available_parallelism().map_or(1, |n| n.get()).min(8)

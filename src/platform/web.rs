@@ -11,6 +11,10 @@ use wasm_bindgen::prelude::*;
 /// `enable` lines that a shader needs here: browsers demand one for subgroup operations.
 pub const ENABLE_SUBGROUPS: &str = "enable subgroups;\n";
 
+/// Uploaded bytes after which the loader waits for the device: a browser copies them between processes, and keeps the
+/// copies until then.
+pub const UPLOAD_BYTES: u64 = 8 << 20;
+
 /// Things that are worth having in hand at once: a page has one thread, and little memory.
 pub fn n_at_once() -> usize {
     1

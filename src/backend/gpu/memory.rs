@@ -10,6 +10,7 @@ use crate::{
     error::{Error, Result},
     placement::{PackedMatrix, Placement},
     plan::{Buffer, Content, Plan, WeightSlot},
+    platform,
 };
 use std::{
     collections::HashMap,
@@ -20,8 +21,6 @@ use std::{
 const ARENA_BYTES: u64 = 256 << 20;
 /// WebGPU's default alignment of binding offsets.
 const ALIGNMENT: u64 = 256;
-/// Uploaded bytes after which the loader waits for the device, so that staging memory stays bounded.
-const UPLOAD_BYTES: u64 = 16 << 20;
 
 /// The weights of a model on the device.
 #[derive(Debug)]
@@ -81,7 +80,7 @@ impl Gpu {
                 self.queue.write_buffer(&arenas[place.arena], place.offset + chunk.offset_bytes, bytes);
                 uploaded += bytes.len() as u64;
                 since_wait += bytes.len() as u64;
-                if since_wait >= UPLOAD_BYTES {
+                if since_wait >= platform::UPLOAD_BYTES {
                     self.submit(None);
                     self.finished("uploading weights").await?;
                     since_wait = 0;
