@@ -76,6 +76,7 @@ fn line(key: &str, shape: &KeptShape) -> String {
     let KeptShape { choice, usual_s, chosen_s, candidates, .. } = shape;
     let chosen = match choice {
         Choice::Product { k_split, tiles } => format!("split {k_split} tiles {tiles}"),
+        Choice::Staged { token_quads } => format!("{token_quads} quads of tokens a lane"),
         Choice::Attention { width, four_lanes: false } => format!("width {width}"),
         Choice::Attention { width, four_lanes: true } => format!("width {width}, four lanes a key"),
     };

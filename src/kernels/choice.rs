@@ -1,6 +1,6 @@
 //! What can be chosen about one kernel at one shape, beside the tuning that an adapter starts from.
 
-use super::{AttentionTuning, Kernel, Tuning, Variant, XSource};
+use super::{AttentionTuning, Kernel, PromptTuning, Tuning, Variant, XSource};
 use crate::format::pack::n_tiles;
 
 /// Numbers that one dispatch is built with in place of its tuning's.
@@ -11,6 +11,8 @@ pub enum Choice {
     Product { k_split: u32, tiles: u32 },
     /// How lanes share the keys of one token's attention: see [`AttentionTuning`].
     Attention { width: u32, four_lanes: bool },
+    /// Quads of tokens that a lane sums in a tiled product with a batch: see [`PromptTuning::token_quads`].
+    Staged { token_quads: u32 },
 }
 
 /// WebGPU's default limit on invocations.
@@ -27,6 +29,7 @@ impl Choice {
                 let attention = AttentionTuning { width, four_lanes, one_subgroup, ..tuning.attention };
                 Tuning { attention, ..tuning }
             }
+            Self::Staged { token_quads } => Tuning { prompt: PromptTuning { token_quads, ..tuning.prompt }, ..tuning },
         }
     }
 
@@ -60,6 +63,9 @@ impl Choice {
                     }
                 }
             }
+        } else if kernel.needs.staged {
+            add(Self::Staged { token_quads: tuning.prompt.token_quads });
+            [1, 2].into_iter().for_each(|token_quads| add(Self::Staged { token_quads }));
         }
         all
     }
@@ -70,11 +76,10 @@ impl Kernel {
     pub fn shape_key(&self, variant: Variant, params: &[u32]) -> Option<String> {
         let formats = [variant.format.map(|f| f.name().to_string()), variant.cache.map(|c| c.name().to_string())];
         let heads = variant.heads.map(|heads| format!("{}x{}", heads.sharing, heads.head_dim));
-        let sizes = self
-            .needs
-            .tile
+        let sized = self.needs.tile || self.needs.staged;
+        let sizes = sized
             .then(|| format!("{} rows of {} blocks", self.param(params, "n_rows"), self.param(params, "n_blocks")));
-        if !self.needs.tile && !self.needs.heads {
+        if !sized && !self.needs.heads {
             return None;
         }
         let parts = [Some(self.name.to_string())].into_iter().chain(formats).chain([heads, sizes]);

@@ -5,10 +5,11 @@ use crate::{
     error::Result,
     model::{Phase, RecordOptions, record},
     plan::{Batch, Plan},
+    platform::now_s,
     tune::{self, Kept, KeptShape, SearchOptions},
 };
 
-/// Keys that one token sees while attention is measured.
+/// Where the token is whose kernels are measured, and the length of a prompt less one.
 const POSITION: usize = 255;
 
 impl Engine {
@@ -27,33 +28,46 @@ impl Engine {
                 kept.save(&self.gpu);
             }
         }
-        let plan = self.decode_plan();
-        self.choices = tune::usable(&self.gpu, &kept, &plan).await?;
+        for (plan, _) in self.tuning_plans() {
+            let usable = tune::usable(&self.gpu, &kept, &plan).await?;
+            self.choices.extend(usable);
+        }
         Ok(())
     }
 
-    /// Measures what `kept` does not know of this model's kernels for one token; `hear` is told of each shape.
+    /// Measures what `kept` does not know of this model's kernels; `hear` is told of each shape.
     ///
     /// Errors: [`crate::Error::Device`].
     pub async fn search(
         &self,
         kept: &mut Kept,
         options: SearchOptions,
-        hear: impl FnMut(&str, &KeptShape),
+        mut hear: impl FnMut(&str, &KeptShape),
     ) -> Result<()> {
-        let plan = self.decode_plan();
         let angles = self.config.rope.angles(POSITION + 1);
-        let memory = self.gpu.allocate(&[&plan], &self.weights, &angles).await?;
-        self.gpu.write(&memory, "step", &[1, POSITION as u32, 0, 0, 0]);
-        let batch = Batch { n_tokens: 1, position: POSITION };
-        tune::search(&self.gpu, (&plan, batch), (&memory, &self.weights), kept, options, hear).await
+        let start_s = now_s();
+        for (plan, batch) in self.tuning_plans() {
+            if !tune::has_choices(&self.gpu, &plan) {
+                continue;
+            }
+            let memory = self.gpu.allocate(&[&plan], &self.weights, &angles).await?;
+            self.gpu.write(&memory, "step", &[batch.n_tokens as u32, batch.position as u32]);
+            let left = SearchOptions { budget_s: options.budget_s - (now_s() - start_s), ..options };
+            tune::search(&self.gpu, (&plan, batch), (&memory, &self.weights), kept, left, &mut hear).await?;
+        }
+        Ok(())
     }
 
-    /// One token's plan, for as few positions as tell kernels apart.
-    pub fn decode_plan(&self) -> Plan {
+    /// The plans of a token and of a prompt, for as few positions as tell kernels apart, and what they are timed on.
+    pub fn tuning_plans(&self) -> [(Plan, Batch); 2] {
         let session = self.origin.options.session.clone().unwrap_or_default();
         let full = needs::record_options(&self.config, &session, self.gpu.tuning, self.gpu.max_binding_bytes());
-        let options = RecordOptions { capacity: POSITION + 1, max_tokens: 1, ..full };
-        record(&self.config, &self.placed, &options, Phase::Decode)
+        let plan = |phase, max_tokens| {
+            let options = RecordOptions { capacity: POSITION + 1, max_tokens, ..full };
+            record(&self.config, &self.placed, &options, phase)
+        };
+        let (token, prompt) =
+            (Batch { n_tokens: 1, position: POSITION }, Batch { n_tokens: POSITION + 1, position: 0 });
+        [(plan(Phase::Decode, 1), token), (plan(Phase::Prompt, prompt.n_tokens), prompt)]
     }
 }

@@ -118,7 +118,7 @@ impl Kept {
         write().map_err(|source| Error::Io { path: path.into(), source })
     }
 
-    /// The choices that differ from the usual numbers.
+    /// Every choice, unchecked: [`super::usable`] says which can be used.
     pub fn choices(&self) -> Choices {
         let mut choices = Choices::default();
         for (key, shape) in &self.shapes {

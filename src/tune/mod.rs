@@ -5,7 +5,7 @@ mod kept;
 mod search;
 
 pub use kept::{Kept, KeptShape, WGPU};
-pub use search::{SearchOptions, search, usable};
+pub use search::{SearchOptions, has_choices, search, usable};
 
 use crate::{
     backend::Gpu,
@@ -32,6 +32,11 @@ impl Choices {
     /// Takes a choice back.
     pub fn remove(&mut self, key: &str) {
         self.0.remove(key);
+    }
+
+    /// Takes over others' choices.
+    pub fn extend(&mut self, other: Self) {
+        self.0.extend(other.0);
     }
 
     /// Whether nothing is chosen.

@@ -69,17 +69,31 @@ pub async fn search(
         if now_s() - start_s > options.budget_s {
             break;
         }
-        let choices = right(gpu, first.kernel, first.variant, Choice::candidates(first.kernel, gpu.tuning)).await?;
+        let all = Choice::candidates(first.kernel, gpu.tuning);
+        let Some(&usual) = all.first() else { continue };
+        let choices = right(gpu, first.kernel, first.variant, all).await?;
         let times = time(gpu, (plan, batch), (memory, weights), &members, &choices, options.method).await?;
         let candidates: Vec<_> = choices.iter().copied().zip(times).filter(|(_, s)| s.is_finite()).collect();
-        let Some(&(usual, usual_s)) = candidates.first() else { continue };
-        let best = candidates.iter().copied().min_by(|a, b| a.1.total_cmp(&b.1)).expect("the usual one at least");
-        let (choice, chosen_s) = if best.1 < usual_s * WORTH_IT { best } else { (usual, usual_s) };
+        let Some(best) = candidates.iter().copied().min_by(|a, b| a.1.total_cmp(&b.1)) else { continue };
+        let usual_s = candidates.iter().find(|candidate| candidate.0 == usual).map(|candidate| candidate.1);
+        let (choice, chosen_s) = match usual_s {
+            Some(usual_s) if best.1 < usual_s * WORTH_IT => best,
+            Some(usual_s) => (usual, usual_s),
+            // Where only the usual one's time was lost in noise, nothing can be said.
+            None if choices.contains(&usual) => continue,
+            None => best,
+        };
+        let usual_s = usual_s.unwrap_or(chosen_s);
         let shape = KeptShape { shader, choice, usual_s, chosen_s, candidates };
         hear(&key, &shape);
         kept.shapes.insert(key, shape);
     }
     Ok(())
+}
+
+/// Whether any kernel of `plan` can be built in more than one way on this device.
+pub fn has_choices(gpu: &Gpu, plan: &Plan) -> bool {
+    plan.dispatches.iter().any(|dispatch| Choice::candidates(dispatch.kernel, gpu.tuning).len() > 1)
 }
 
 /// The choices of `kept` for the kernels of `plan`: those made for the same shaders, that this device can run and that

@@ -60,9 +60,11 @@ fn what_is_kept_comes_back() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("tuning.json");
     kept.export(&file).expect("it is written");
-    assert_eq!(Kept::import(&engine.gpu, &file).expect("it is read"), kept);
+    let back = Kept::import(&engine.gpu, &file).expect("it is read");
+    assert_eq!(back.choices(), kept.choices());
+    assert_eq!(back.shapes.len(), kept.shapes.len());
     // What is known is not measured again.
-    let mut again = kept.clone();
+    let mut again = back;
     let measured = pollster::block_on(engine.search(&mut again, QUICK, |key, _| panic!("{key} is known")));
     measured.expect("nothing to do");
 }
@@ -93,7 +95,7 @@ fn other_devices_files_and_damaged_ones_are_refused() {
 #[test]
 fn foreign_choices_are_not_used() {
     let engine = model();
-    let plan = engine.decode_plan();
+    let [(plan, _), _] = engine.tuning_plans();
     let kept = found(&engine);
     let all = pollster::block_on(usable(&engine.gpu, &kept, &plan)).expect("it runs");
     assert!(!all.is_empty());
