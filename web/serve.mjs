@@ -2,6 +2,7 @@
 // Usage: node serve.mjs [PORT]; the models are those of ../models.
 // Tests import `serve` and set what goes wrong: `cuts` (bytes of a model after which a connection breaks, once each),
 // `down` (no connection at all, or none for `models`), and read `log` (what was asked for).
+import { fileURLToPath } from "node:url";
 import fs from "node:fs";
 import http from "node:http";
 import path from "node:path";
@@ -10,7 +11,7 @@ const TYPES = {
   html: "text/html; charset=utf-8", js: "text/javascript", css: "text/css", wasm: "application/wasm", svg: "image/svg+xml",
   png: "image/png", webmanifest: "application/manifest+json", json: "application/json",
 };
-const here = import.meta.dirname;
+const here = fileURLToPath(new URL(".", import.meta.url));
 
 export async function serve({ port = 0, site = path.join(here, "dist-site"), models = path.join(here, "../models"), package: package_ = path.join(here, "dist") } = {}) {
   const state = { cuts: [], down: false, log: [], posted: undefined };
@@ -86,7 +87,7 @@ function send(request, response, file, state) {
   });
 }
 
-if (process.argv[1] === import.meta.filename) {
+if (process.argv[1] === fileURLToPath(import.meta.url)) {
   const { url } = await serve({ port: Number(process.argv[2] ?? 8080) });
   console.log(`pocketlm is at ${url}`);
 }

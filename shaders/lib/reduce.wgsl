@@ -1,4 +1,4 @@
-// Sum and maximum over a workgroup of WIDTH lanes, through workgroup memory; every lane gets the result.
+// Sum and maximum over a workgroup of WIDTH lanes, a power of two, through workgroup memory; every lane gets the result.
 var<workgroup> reduce_scratch: array<f32, WIDTH>;
 
 fn reduce_sum(lane: u32, value: f32) -> f32 {

@@ -1,5 +1,6 @@
 // Sum and maximum over a workgroup of WIDTH lanes: within subgroups first, then over their results in workgroup
-// memory; every lane gets the result. Needs lanes in linear order; any subgroup size from 4 to WIDTH.
+// memory; every lane gets the result. Needs lanes in linear order; any subgroup size from 4 on, and a WIDTH that is a
+// power of two.
 var<workgroup> reduce_scratch: array<f32, WIDTH>;
 
 fn reduce_sum(lane: u32, value: f32) -> f32 {

@@ -15,6 +15,9 @@ pub enum Choice {
     Staged { token_quads: u32 },
 }
 
+/// Workgroups that a product with one token should have at least where a workgroup is a thread's work: a few for each
+/// core, as evenly as may be.
+const SOFTWARE_GROUPS: usize = 6;
 /// WebGPU's default limit on invocations.
 const MAX_INVOCATIONS: u32 = 256;
 
@@ -48,8 +51,10 @@ impl Choice {
             for &k_split in splits {
                 for tiles in [1, 2, 3, 4, 6, 8, 16] {
                     let lanes = 8 * k_split * tiles;
-                    // A workgroup that leaves most of a subgroup idle is of no use to a GPU.
-                    if lanes <= MAX_INVOCATIONS && (lanes >= 64 || k_split == 1) {
+                    // A workgroup that leaves most of a subgroup idle is of no use to a GPU, and reductions over a
+                    // workgroup halve its width again and again.
+                    let halves = k_split == 1 || lanes >= 64 && lanes.is_power_of_two();
+                    if lanes <= MAX_INVOCATIONS && halves {
                         add(Self::Product { k_split, tiles });
                     }
                 }
@@ -84,6 +89,16 @@ impl Kernel {
         }
         let parts = [Some(self.name.to_string())].into_iter().chain(formats).chain([heads, sizes]);
         Some(parts.flatten().collect::<Vec<_>>().join(" "))
+    }
+
+    /// `tuning` as this kernel takes it for these sizes, where nothing better is known: on a CPU that plays GPU, few rows
+    /// are shared out among more workgroups, or some of its cores would have nothing to do.
+    pub fn usual(&self, tuning: Tuning, params: &[u32]) -> Tuning {
+        if !self.needs.tile || tuning.k_split > 1 {
+            return tuning;
+        }
+        let tiles = n_tiles(self.param(params, "n_rows")) / SOFTWARE_GROUPS;
+        Tuning { tiles: (tiles as u32).clamp(1, tuning.tiles), ..tuning }
     }
 
     /// Workgroups over the rows of a product, which depend on how it is built; `None` for other kernels.

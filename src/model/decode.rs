@@ -283,7 +283,8 @@ impl Recorder<'_> {
         let tuning = self.options.tuning.attention;
         let window = sliding_window.unwrap_or(0) as u32;
         let splits = Splits { keys: tuning.split_keys, most: tuning.most_splits, window };
-        let partials_at = padded(self.config.q_dim());
+        // Behind the rows of a prompt, whose padding stays zero.
+        let partials_at = self.options.max_tokens * padded(self.config.q_dim());
         let n_partials = n_heads * tuning.most_splits as usize * (head_dim + 2);
         let out = self.plan.buffer("attended", 4 * (partials_at + n_partials) as u64, Content::Activation);
         let (norms, norm_eps) = match layer.attn_q_k_norms {
@@ -334,7 +335,8 @@ impl Recorder<'_> {
     ) {
         let d = self.dispatch(label, kernel, params, reads, writes, grid);
         let variant = kernel.variant(self.variant_of(Some(format)));
-        self.plan.push(Dispatch { weight: Some(weight), variant, ..d });
+        let tuning = kernel.usual(self.options.tuning, &d.params);
+        self.plan.push(Dispatch { weight: Some(weight), variant, ..d }.retuned(tuning));
     }
 }
 

@@ -246,6 +246,9 @@ impl Ahead {
         if self.n_fed > cache_rows(&session.engine.config, &session.room.options) {
             session.n_written = session.n_written.max(self.n_fed);
         }
+        if session.logits_of > session.n_cached {
+            session.logits_of = 0;
+        }
         self.forget();
     }
 

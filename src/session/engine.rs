@@ -44,7 +44,7 @@ pub struct EngineOptions {
     pub prompt_math: PromptMath,
     /// What must be there for the caller to go on.
     pub text: TextNeed,
-    /// Measure, at first use, which way of building each kernel is fastest: for some 2 s, remembered. `None`: on a real
+    /// Measure, at first use, which way of building each kernel is fastest: for some seconds, remembered. `None`: on a real
     /// GPU; software adapters only use what `pocketlm tune` found. `Some(false)`: neither measure nor use what is known.
     pub tune: Option<bool>,
     /// The session that is to be opened: what cannot hold it is refused before a weight is loaded.
@@ -154,7 +154,6 @@ impl Engine {
         let weights = platform::beside(compile, gpu.load(&placement, |done| progress(done, total))).await;
         let weights = Arc::new(weights?);
         check::settle(&mut gpu, needed).await?;
-        gpu.save_pipelines();
         // It reads from all over the file, which is whole by now even if it was still on its way.
         let fingerprint = fingerprint(&file, held).await?;
         let Text { tokenizer, template, end_ids, problem } = text;
@@ -174,6 +173,7 @@ impl Engine {
             successor: Mutex::default(),
         };
         engine.tune(options.tune).await?;
+        engine.gpu.save_pipelines();
         Ok(engine)
     }
 
@@ -198,6 +198,7 @@ impl Engine {
         let Origin { weights, held, options } = &self.origin;
         let (placement, placed) = place_weights(&self.config, weights, *held, gpu.max_binding_bytes(), options)?;
         let loaded = Arc::new(gpu.load(&placement, |_| ()).await?);
+        let choices = if gpu.report.is_like(&self.gpu.report) { self.choices.clone() } else { Choices::default() };
         Ok(Self {
             gpu,
             config: self.config.clone(),
@@ -208,7 +209,7 @@ impl Engine {
             fingerprint: self.fingerprint.clone(),
             weights: loaded,
             placed,
-            choices: self.choices.clone(),
+            choices,
             origin: self.origin.clone(),
             successor: Mutex::default(),
         })

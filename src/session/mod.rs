@@ -259,6 +259,8 @@ impl Session {
         self.check(ids, self.tokens.len())?;
         let again_s = self.change_angles(ids.len());
         let lost = self.tokens[self.n_cached..].to_vec();
+        // Rows of all logits come instead of the last one's.
+        self.logits_of = 0;
         self.reserve(lost.len() + ids.len()).await?;
         self.process(&lost, false).await?;
         self.tell_of_change(again_s).await?;

@@ -163,7 +163,10 @@ impl Session {
         let tokens = self.read_from(saved, layouts, rows, &kept).await?;
         self.tokens = tokens;
         self.first_angle_row = saved.header.first_angle_row;
-        if !kept.is_empty() {
+        // Keys that were rotated for another length than this text has are of no use.
+        let right_angles = self.first_angle_row == engine.config.rope.first_angle_row(self.tokens.len());
+        self.first_angle_row = engine.config.rope.first_angle_row(self.tokens.len());
+        if !kept.is_empty() && right_angles {
             (self.n_cached, self.n_written) = (kept.end, kept.end);
             if kept.start > 0 {
                 self.n_written = kept.start + rows;

@@ -22,9 +22,9 @@ impl Engine {
         }
         let mut kept = Kept::load(&self.gpu);
         if wanted == Some(true) || self.gpu.report.kind != "software" {
-            let n_known = kept.shapes.len();
+            let known = kept.clone();
             self.search(&mut kept, SearchOptions::default(), |_, _| ()).await?;
-            if kept.shapes.len() > n_known {
+            if kept != known {
                 kept.save(&self.gpu);
             }
         }
@@ -52,6 +52,9 @@ impl Engine {
             }
             let memory = self.gpu.allocate(&[&plan], &self.weights, &angles).await?;
             self.gpu.write(&memory, "step", &[batch.n_tokens as u32, batch.position as u32]);
+            // Once as it is, so that what a dispatch finds is what others leave for it: ids of experts, say.
+            let program = self.gpu.program(&plan, &memory, &self.weights).await?;
+            self.gpu.run(&[&program], batch)?;
             let left = SearchOptions { budget_s: options.budget_s - (now_s() - start_s), ..options };
             tune::search(&self.gpu, (&plan, batch), (&memory, &self.weights), kept, left, &mut hear).await?;
         }

@@ -80,12 +80,14 @@ impl Kept {
     /// Errors: [`Error::Io`]; [`Error::Corrupt`] for a file that is none of ours, or another device's.
     pub fn import(gpu: &Gpu, path: &Path) -> Result<Self> {
         let io = |source| Error::Io { path: path.into(), source };
-        if std::fs::metadata(path).map_err(io)?.len() > MAX_BYTES {
-            return Err(Error::corrupt(&path.display().to_string(), "it is too large for a file of tuning"));
-        }
-        let text = std::fs::read(path).map_err(io)?;
         let name = path.display().to_string();
-        let kept: Self = serde_json::from_slice(&text)
+        let mut text = Vec::new();
+        let file = std::fs::File::open(path).map_err(io)?;
+        std::io::Read::read_to_end(&mut std::io::Read::take(file, MAX_BYTES + 1), &mut text).map_err(io)?;
+        if text.len() as u64 > MAX_BYTES {
+            return Err(Error::corrupt(&name, "it is too large for a file of tuning"));
+        }
+        let mut kept: Self = serde_json::from_slice(&text)
             .map_err(|error| Error::corrupt(&name, format!("it is no file of tuning: {error}")))?;
         let own = Self::new(gpu);
         let what =
@@ -94,6 +96,8 @@ impl Kept {
             let [found, here] = [&kept, &own].map(|kept| what(kept).join(", "));
             return Err(Error::corrupt(&name, format!("it was made for another device: {found}; this one is {here}")));
         }
+        // Keys are shown to people; one of ours is plain text.
+        kept.shapes.retain(|key, _| key.chars().all(|c| c == ' ' || c.is_ascii_graphic()));
         Ok(kept)
     }
 

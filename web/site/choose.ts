@@ -60,11 +60,15 @@ function addressOf(source: Source): string {
   return "";
 }
 
+/** The load that is under way: another one takes its place. */
+let loading: AbortController | undefined;
+
 async function load(name: string, source: Source, loaded: Loaded, all: Offer[], bytes = Infinity): Promise<void> {
   const place = byId("choose");
   const bar = h("progress", { max: 1, "aria-label": `Loading ${name}` });
   const words = h("p", { className: "soft", id: "progress" }, "Starting");
-  const abort = new AbortController();
+  loading?.abort();
+  const abort = (loading = new AbortController());
   place.replaceChildren(h("h1", {}, `Loading ${name}`), h("div", { className: "card" }, bar, words,
     h("div", { className: "buttons" }, h("button", { onclick: () => abort.abort() }, "Cancel"))));
   announce(`Loading ${name}`);
@@ -77,10 +81,13 @@ async function load(name: string, source: Source, loaded: Loaded, all: Offer[], 
   try {
     const { context, kv } = settings();
     const engine = await Engine.load(source, { onProgress, signal: abort.signal, context, kv });
+    if (abort.signal.aborted) return void engine.dispose();
     place.replaceChildren();
     announce(`${name} is ready`);
     loaded(engine, name);
   } catch (error) {
+    // Whoever began another load looks at that one now.
+    if (loading !== abort) return;
     await choose(loaded);
     all = all.length ? all : await offers();
     if ((error as Error).name === "AbortError") return;

@@ -21,6 +21,8 @@ const scroll = byId("scroll");
 const prompt = byId<HTMLTextAreaElement>("prompt");
 
 function setEngine(next: Engine | undefined, name = ""): void {
+  // Another model's memory, where two loads ended one after the other.
+  if (engine !== next) void engine?.dispose();
   engine = next;
   session = next?.session();
   byId("model").textContent = next ? name : "no model";

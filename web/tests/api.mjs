@@ -1,4 +1,5 @@
 // The package in Chromium: loading and its faults, answers, sessions, lost devices, other tabs.
+import { fileURLToPath } from "node:url";
 import { createHash } from "node:crypto";
 import fs from "node:fs";
 import path from "node:path";
@@ -6,7 +7,7 @@ import { newPage, open } from "./browser.mjs";
 import { check, same } from "./check.mjs";
 
 const sizeOf = (model) => fs.statSync(fileOf(model)).size;
-const fileOf = (model) => path.join(import.meta.dirname, "../..", model);
+const fileOf = (model) => path.join(fileURLToPath(new URL(".", import.meta.url)), "../..", model);
 const MEMORY_BYTES = 150 << 20;
 
 export async function apiTests(run, { server, model, prompt, options, native }) {

@@ -1,5 +1,6 @@
 // Everything that browsers must show: `node run.mjs POCKETLM`, the program whose ids they must generate too.
 // One test after another, since two would share two cores; each says how long it took.
+import { fileURLToPath } from "node:url";
 import { execFileSync } from "node:child_process";
 import { serve } from "../serve.mjs";
 import { apiTests } from "./api.mjs";
@@ -13,7 +14,7 @@ const N = 8;
 
 const program = process.argv[2];
 const wanted = process.argv.slice(3);
-const native = JSON.parse(execFileSync(program, ["run", `../models/${MODEL}`, "--raw", "-p", PROMPT, "-n", String(N), "--json"], { cwd: `${import.meta.dirname}/..` }));
+const native = JSON.parse(execFileSync(program, ["run", `../models/${MODEL}`, "--raw", "-p", PROMPT, "-n", String(N), "--json"], { cwd: fileURLToPath(new URL("..", import.meta.url)) }));
 const server = await serve();
 const given = { server, model: `/models/${MODEL}`, prompt: PROMPT, options: { maxTokens: N }, native: native.ids };
 let failed = 0;

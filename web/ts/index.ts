@@ -101,6 +101,8 @@ class Link {
   private readonly worker = new Worker(new URL("./worker.js", import.meta.url), { type: "module", name: "pocketlm" });
   private readonly waiting = new Map<number, { resolve(value: any): void; reject(error: unknown): void; heard?: ((event: any) => void) | undefined }>();
   private last = 0;
+  /** Why nothing will be answered any more, once that is so. */
+  private ended: unknown;
 
   constructor() {
     this.worker.onmessage = ({ data }: MessageEvent<FromWorker>) => {
@@ -111,10 +113,13 @@ class Link {
       if ("error" in data) call.reject(thrown(data.error));
       else call.resolve(data.result);
     };
-    this.worker.onerror = (event) => this.end(new PocketError("broken", `the worker broke down: ${event.message}`, "reload the page"));
+    this.worker.onerror = (event) =>
+      this.end(new PocketError("broken", `the worker broke down: ${event.message ?? "it could not be loaded"}`, "reload the page"));
   }
 
   call<T>(method: string, args: unknown[] = [], heard?: (event: any) => void, signal?: AbortSignal): Promise<T> {
+    // Nobody would ever answer.
+    if (this.ended) return Promise.reject(this.ended);
     const id = ++this.last;
     const abort = () => this.worker.postMessage({ abort: id });
     const result = new Promise<T>((resolve, reject) => this.waiting.set(id, { resolve, reject, heard }));
@@ -125,6 +130,7 @@ class Link {
   }
 
   end(error: unknown): void {
+    this.ended ??= error;
     this.worker.terminate();
     for (const { reject } of this.waiting.values()) reject(error);
     this.waiting.clear();
@@ -208,8 +214,11 @@ export class Session {
   /** Answers to a text or ids, which follow what there is, or to messages, which are the whole conversation: what they
    * share with it is not processed again. */
   generate(prompt: string | Message[] | Uint32Array, options: GenerateOptions = {}): Answer {
-    return new Answer(async (heard) => {
-      const { signal, ...rest } = options;
+    const { signal: wished, ...rest } = options;
+    const own = new AbortController();
+    // The caller's wish, or the end of the loop that reads the answer.
+    const signal = wished ? AbortSignal.any([wished, own.signal]) : own.signal;
+    return new Answer(() => own.abort(), async (heard) => {
       const id = await this.id();
       this.stats = await this.link.call<Stats>("generate", [id, prompt, rest], heard, signal);
       return this.stats;
@@ -257,7 +266,7 @@ export class Answer implements AsyncIterable<string> {
   private wake: (() => void) | undefined;
   private over = false;
 
-  constructor(run: (heard: (event: { text: string; token?: number }) => void) => Promise<Stats>) {
+  constructor(private readonly stop: () => void, run: (heard: (event: { text: string; token?: number }) => void) => Promise<Stats>) {
     this.stats = run(({ text, token }) => {
       if (token !== undefined) this.tokens.push(token);
       this.pieces.push(text);
@@ -271,13 +280,18 @@ export class Answer implements AsyncIterable<string> {
   }
 
   async *[Symbol.asyncIterator](): AsyncGenerator<string, void> {
-    for (;;) {
-      const text = this.pieces.splice(0).join("");
-      if (text) yield text;
-      else if (this.over) break;
-      else await new Promise<void>((resolve) => (this.wake = resolve));
+    try {
+      for (;;) {
+        const text = this.pieces.splice(0).join("");
+        if (text) yield text;
+        else if (this.over) break;
+        else await new Promise<void>((resolve) => (this.wake = resolve));
+      }
+      await this.stats;
+    } finally {
+      // Whoever leaves the loop wants no more: what nobody reads would keep the device busy.
+      if (!this.over) this.stop();
     }
-    await this.stats;
   }
 
   /** The whole text. */

@@ -137,6 +137,12 @@ fn report(adapter: &wgpu::Adapter, facts: Option<&AdapterFacts>) -> AdapterRepor
 }
 
 impl AdapterReport {
+    /// Kernels that suit the one suit the other.
+    pub fn is_like(&self, other: &Self) -> bool {
+        let traits = |report: &Self| (report.name.clone(), report.driver.clone(), report.subgroups, report.subgroup_size);
+        traits(self) == traits(other)
+    }
+
     /// Every way to build kernels that this adapter can run, the baseline first.
     pub fn tunings(&self) -> Vec<Tuning> {
         let [min, max] = self.subgroup_size;
@@ -179,7 +185,10 @@ impl Gpu {
         // Asked for anew, since a driver that was reset may have new adapters, and a page's adapter is used up.
         let found = find(self.wanted.as_deref()).await?;
         let gpu = Self::from_found(&found, self.limits.clone()).await?;
-        Ok(Self { wanted: self.wanted.clone(), tuning: self.tuning, ..gpu })
+        // Another adapter may have taken the place of one that is gone: only how exact prompts are is the caller's wish.
+        let mut tuning = if gpu.report.is_like(&self.report) { self.tuning } else { gpu.tuning };
+        tuning.prompt.math = self.tuning.prompt.math;
+        Ok(Self { wanted: self.wanted.clone(), tuning, ..gpu })
     }
 
     async fn from_found(Found { adapter, facts }: &Found, limits: Option<wgpu::Limits>) -> Result<Self> {

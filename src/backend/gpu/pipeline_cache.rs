@@ -33,14 +33,15 @@ impl Gpu {
     pub fn save_pipelines(&self) {
         let Some((cache, path)) = self.pipeline_cache.as_ref().zip(self.pipeline_path.as_ref()) else { return };
         let Some(data) = cache.get_data() else { return };
-        // A cache only grows: the same length is the same content, and most starts add nothing.
-        let kept = std::fs::metadata(path).map_or(0, |file| file.len());
-        if data.is_empty() || kept == (CHECKSUM_BYTES + data.len()) as u64 {
+        // Most starts add nothing.
+        let sum = xxh3_64(&data).to_le_bytes();
+        let kept = std::fs::read(path).unwrap_or_default();
+        if data.is_empty() || kept.split_at_checked(CHECKSUM_BYTES) == Some((&sum, &data)) {
             return;
         }
         let written = path.parent().map_or(Ok(()), std::fs::create_dir_all).and_then(|()| {
             let mut file = platform::PartialFile::create(path)?;
-            std::io::Write::write_all(&mut file, &xxh3_64(&data).to_le_bytes())?;
+            std::io::Write::write_all(&mut file, &sum)?;
             std::io::Write::write_all(&mut file, &data)?;
             file.finish(true)
         });
