@@ -98,13 +98,14 @@ impl Ceilings {
         self.copy.iter().rev().find_map(|point| point.bytes_per_s.value)
     }
 
-    /// Operations a second of a unit; f32's where the device has no such unit.
+    /// Operations a second of a unit; f32's where the device has no such unit. Nothing measures cooperative matrices yet,
+    /// and f32 is no ceiling for them.
     pub fn operations_per_s(&self, unit: Unit) -> Option<f64> {
         let own = match unit {
             Unit::F32 => &self.f32,
             Unit::F16 => &self.f16,
             Unit::Dot8 => &self.dot8,
-            Unit::CooperativeMatrix => &self.cooperative_matrix,
+            Unit::CooperativeMatrix => return self.cooperative_matrix.value,
         };
         own.value.or(self.f32.value)
     }

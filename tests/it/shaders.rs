@@ -8,14 +8,20 @@ use naga::{
 use pocketlm::{
     CacheFormat, WeightFormat,
     backend::Gpu,
-    kernels::{self, Kernel, PromptMath, Tuning, Variant},
+    kernels::{self, CoopShape, Kernel, PromptMath, Tuning, Variant},
     model::{Phase, RecordOptions, record, synthetic},
     plan::Batch,
 };
 use std::sync::Arc;
 
 fn every_variant() -> Vec<(&'static Kernel, Variant)> {
-    let tunings = Tuning::candidates(Some([8, 8]));
+    let mut tunings = Tuning::candidates(Some([8, 8]));
+    // Subgroups of one width, and of any.
+    for (side, subgroup_size) in [(16, [32, 32]), (16, [32, 64]), (8, [8, 8]), (8, [32, 32])] {
+        let mut tuning = Tuning::BASELINE;
+        tuning.prompt.coop = Some(CoopShape::of(side, subgroup_size).expect("a shape"));
+        tunings.push(tuning);
+    }
     kernels::every().flat_map(|kernel| kernel.variants(&tunings).into_iter().map(move |v| (kernel, v))).collect()
 }
 
@@ -29,6 +35,7 @@ fn validate(kernel: &Kernel, variant: Variant) -> (naga::Module, ModuleInfo) {
     let mut capabilities = Capabilities::SHADER_FLOAT16_IN_FLOAT32;
     capabilities.set(Capabilities::SUBGROUP, shader.subgroups);
     capabilities.set(Capabilities::SHADER_FLOAT16, kernel.needs.f16);
+    capabilities.set(Capabilities::COOPERATIVE_MATRIX, kernel.needs.coop);
     let mut validator = Validator::new(ValidationFlags::all(), capabilities);
     if shader.subgroups {
         validator.subgroup_stages(naga::valid::ShaderStages::COMPUTE);
