@@ -160,7 +160,8 @@ impl Kernel {
             head.push_str(&format!("const TOKEN_QUADS = {}u;\n", tuning.prompt.token_quads));
         }
         if self.needs.coop {
-            let CoopShape { side, lanes } = tuning.prompt.coop.expect("a kernel with cooperative matrices needs their shape");
+            let CoopShape { side, lanes } =
+                tuning.prompt.coop.expect("a kernel with cooperative matrices needs their shape");
             head.insert_str(0, "enable wgpu_cooperative_matrix;\n");
             head.push_str(&format!("const SIDE = {side}u;\nconst LANES = {lanes}u;\n"));
             for (name, number, role) in [("Tokens", "f16", "A"), ("Rows", "f16", "B"), ("Sums", "f32", "C")] {

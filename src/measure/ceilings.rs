@@ -166,7 +166,7 @@ pub async fn measure_ceilings(gpu: &Gpu, method: &Method, mut progress: impl FnM
         f32: best(Kind::F32),
         f16: if gpu.report.f16 { best(Kind::F16) } else { Ceiling::missing("the device has no f16") },
         dot8: best(Kind::Dot8),
-        cooperative_matrix: Ceiling::missing("not measured: no kernel uses cooperative matrices"),
+        cooperative_matrix: Ceiling::missing("not measured: there is no probe for cooperative matrices"),
         workgroup_memory: best(Kind::WorkgroupMemory),
         dependent_dispatch_s: best(Kind::DependentDispatch),
         independent_dispatch_s: best(Kind::IndependentDispatch),
