@@ -9,7 +9,8 @@ use std::{env, error::Error, fs, path::PathBuf};
 fn main() -> Result<(), Box<dyn Error>> {
     let folder = PathBuf::from(env::args().nth(1).ok_or("usage: dump_shaders FOLDER")?);
     fs::create_dir_all(&folder)?;
-    // As if for an adapter with every ability that some variant asks for.
+    // As if for an adapter with every ability that some variant asks for, but for cooperative matrices: Tint does not know
+    // wgpu's, and no browser has them.
     let tunings = Tuning::candidates(Some([8, 8]));
     let mut manifest = Vec::new();
     for kernel in kernels::every() {

@@ -8,7 +8,7 @@ use super::{
 use crate::{
     error::{Error, Result},
     format::{ByteSource, TensorInfo, WeightFormat, pack::n_blocks},
-    kernels::{CacheLayout, Kernel, PromptTuning, Tuning, Variant, rope_workgroups},
+    kernels::{CacheLayout, Kernel, PromptMath, PromptTuning, Tuning, Variant, rope_workgroups},
     placement::{Matrix, Part, Placement},
     plan::{Batch, Content, Dispatch, Extent::*, Grid, Plan, Slot, WeightSlot},
     random,
@@ -61,12 +61,19 @@ pub fn variants(needed: &Needed, tuning: Tuning) -> Vec<(&'static Kernel, Varian
 }
 
 /// Tries the kernels that a model needs, built as `gpu.tuning` says, at one small shape each; where one of them errs
-/// or does not build, the baseline takes the tuning's place. Which kernels are needed depends on the tuning.
+/// or does not build, first exact prompts take the place of others, then the baseline that of the tuning. Which kernels
+/// are needed depends on the tuning.
 ///
 /// Errors: [`Error::Device`] when the baseline fails too.
 pub async fn settle(gpu: &mut Gpu, needed: impl Fn(Tuning) -> Needed) -> Result<()> {
     loop {
         let Some(what) = first_failure(gpu, &needed(gpu.tuning)).await else { return Ok(()) };
+        if gpu.tuning.prompt.math != PromptMath::Exact {
+            let math = gpu.tuning.prompt.math.name();
+            tracing::warn!("{what}; prompts are multiplied exactly instead of {math} (`pocketlm doctor` tells more)");
+            gpu.tuning.prompt.math = PromptMath::Exact;
+            continue;
+        }
         if gpu.tuning == Tuning::BASELINE {
             return Err(Error::Device { doing: "testing kernels".into(), what });
         }
@@ -153,7 +160,7 @@ pub fn cases(kernel: &'static Kernel, variant: Variant) -> Box<dyn Iterator<Item
                 },
             ),
         ),
-        "matmul_lanes" | "matmul_tiles" => {
+        "matmul_lanes" | "matmul_tiles" | "matmul_coop" => {
             Box::new([(33, 32, 1, 0, 1), (1, 96, 5, 5, 0), (260, 576, 70, 0, 0), (70, 1536, 17, 9, 1)].into_iter().map(
                 move |(rows, columns, t, first, add)| {
                     let columns = whole(columns);
@@ -303,7 +310,8 @@ impl Builder {
         match step {
             Some(step) => {
                 params.extend([y_stride as u32, accumulate as u32]);
-                let batched = self.prompt().matmul(tuning.tiles);
+                let half = PromptTuning { math: PromptMath::Half, ..tuning.prompt }.half_matmul();
+                let batched = half.unwrap_or(self.prompt().matmul(tuning.tiles));
                 self.case(
                     params,
                     &[step, x],

@@ -28,11 +28,12 @@ impl Devices {
             let yes = |b: bool| if b { "yes" } else { "no" };
             let [min, max] = a.subgroup_size;
             let lanes = if min == max { format!("{min}") } else { format!("{min} to {max}") };
+            let matrices = a.coop.map_or("no".into(), |coop| format!("{0}x{0}", coop.side));
             writeln!(out, "{index}: {}{}", a.name, if index == 0 { "   (chosen)" } else { "" })?;
             writeln!(out, "   {} through {}, driver {}", a.kind, a.backend, a.driver)?;
             writeln!(
                 out,
-                "   subgroups {} ({lanes} lanes), f16 {}, timestamps {}",
+                "   subgroups {} ({lanes} lanes), f16 {}, f16 matrices {matrices}, timestamps {}",
                 yes(a.subgroups),
                 yes(a.f16),
                 yes(a.timestamps)

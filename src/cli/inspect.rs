@@ -3,7 +3,7 @@
 use super::{human_bytes, options::ModelOptions};
 use crate::{
     format::Value,
-    kernels::{CacheLayout, Tuning},
+    kernels::{CacheLayout, CoopShape, Tuning},
     model::{Config, ModelFile, TextSource},
     session::{MemoryNeeds, place, plans, record_options},
 };
@@ -37,6 +37,8 @@ impl Inspect {
         let wanted = self.model.session_options(false);
         let mut tuning = Tuning::BASELINE;
         tuning.prompt.math = self.model.engine_options().prompt_math;
+        // No device is asked, so the plan is one for the matrices that most devices have.
+        tuning.prompt.coop = Some(CoopShape::USUAL);
         let options = record_options(config, &wanted, tuning, WEBGPU_BINDING_BYTES);
         let capacity = options.capacity;
         let plans = plans(config, &placed, &options, false);

@@ -37,8 +37,9 @@ pub struct ModelOptions {
     /// How keys and values are held: f32, f16, q8_0 or q4_0 [default: f16]
     #[arg(long, value_name = "FORMAT", value_parser = cache_format)]
     pub kv: Option<CacheFormat>,
-    /// How prompts are multiplied by weights: exact, or packed: activations rounded to 8 bits, faster on GPUs that
-    /// multiply bytes, and slightly different logits [default: exact]
+    /// How prompts are multiplied by weights: exact; packed: activations rounded to 8 bits, faster on GPUs that multiply
+    /// bytes; or half: activations and weights rounded to 16 bits, faster on GPUs with matrix units. Packed and half
+    /// change logits slightly [default: exact]
     #[arg(long, value_name = "MATH", value_parser = prompt_math)]
     pub prompt_math: Option<PromptMath>,
     /// Most tokens of prompt and answer together [default: the model's context, at most 4096]

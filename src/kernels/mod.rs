@@ -22,6 +22,7 @@ mod expert_sum;
 mod expert_swiglu;
 mod head_norm;
 mod layer_norm;
+mod matmul_coop;
 mod matmul_lanes;
 mod matmul_packed;
 mod matmul_tiles;
@@ -63,6 +64,7 @@ pub use expert_sum::EXPERT_SUM;
 pub use expert_swiglu::EXPERT_SWIGLU;
 pub use head_norm::HEAD_NORM;
 pub use layer_norm::LAYER_NORM;
+pub use matmul_coop::MATMUL_COOP;
 pub use matmul_lanes::MATMUL_LANES;
 pub use matmul_packed::MATMUL_PACKED;
 pub use matmul_tiles::MATMUL_TILES;
@@ -70,7 +72,7 @@ pub use matvec::MATVEC;
 pub use matvec_norm::MATVEC_NORM;
 pub use matvec_residual::MATVEC_RESIDUAL;
 pub use matvec_swiglu::MATVEC_SWIGLU;
-pub use prompt::{BatchMapping, Batched, PromptMath, PromptTuning};
+pub use prompt::{BatchMapping, Batched, CoopShape, PromptMath, PromptTuning};
 pub use quantise::{PACKED_WORDS, QUANTISE, pack_activations, packed_codes, packed_scale};
 pub use reference::{Call, Planes};
 pub use rms_norm::RMS_NORM;
@@ -84,7 +86,7 @@ pub use variant::{Assembled, AttentionTuning, Tuning, Variant, XSource};
 pub use work::{Situation, Unit, Work, work};
 
 /// Every kernel.
-pub static ALL: [&Kernel; 32] = [
+pub static ALL: [&Kernel; 33] = [
     &EMBED,
     &EMBED_NORM,
     &RMS_NORM,
@@ -97,6 +99,7 @@ pub static ALL: [&Kernel; 32] = [
     &MATMUL_TILES,
     &QUANTISE,
     &MATMUL_PACKED,
+    &MATMUL_COOP,
     &ADD_BIAS,
     &HEAD_NORM,
     &ROPE,
@@ -176,6 +179,8 @@ pub struct Needs {
     pub cache_store: bool,
     /// Arithmetic in f16, which not every device has.
     pub f16: bool,
+    /// Cooperative matrices, which few devices have; their shape is part of the tuning.
+    pub coop: bool,
     /// `sampling.wgsl`: what choosing a token means.
     pub sampling: bool,
 }
@@ -196,6 +201,7 @@ impl Needs {
         cache: false,
         cache_store: false,
         f16: false,
+        coop: false,
         sampling: false,
     };
 }

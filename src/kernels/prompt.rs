@@ -1,8 +1,8 @@
 //! How a batch of tokens is worked on: by which kernels, and how much of it each of their workgroups takes.
 
 use super::{
-    ATTENTION_LANES, ATTENTION_TILES, EXPERT_MATMUL_LANES, EXPERT_MATMUL_TILES, Kernel, MATMUL_LANES, MATMUL_PACKED,
-    MATMUL_TILES,
+    ATTENTION_LANES, ATTENTION_TILES, EXPERT_MATMUL_LANES, EXPERT_MATMUL_TILES, Kernel, MATMUL_COOP, MATMUL_LANES,
+    MATMUL_PACKED, MATMUL_TILES,
 };
 
 /// How the products and the attention of a batch are shared among lanes.
@@ -25,16 +25,41 @@ pub enum PromptMath {
     /// formats and experts stay exact. It pays where a device has an instruction for products of bytes, and it moves
     /// the logits: by 4 % of their size with SmolLM2-135M, which a test watches.
     Packed,
+    /// Activations and weights rounded to f16 and sums in f32, for dense products on devices with cooperative matrices;
+    /// experts stay exact. It pays where a device has units for them.
+    Half,
+}
+
+/// The cooperative matrices of a device, and the workgroups that use them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
+pub struct CoopShape {
+    /// Rows and columns of each matrix: f16 times f16, added up in f32.
+    pub side: u32,
+    /// Invocations of a workgroup.
+    pub lanes: u32,
+}
+
+impl CoopShape {
+    /// What NVIDIA's and most of AMD's GPUs have, for plans that are shown without a device.
+    pub const USUAL: Self = Self { side: 16, lanes: 128 };
+
+    /// The workgroups for matrices of `side` rows and columns, if there is one for them: four subgroups share its work,
+    /// however wide a driver that has a choice makes them.
+    pub fn of(side: u32, subgroup_size: [u32; 2]) -> Option<Self> {
+        let lanes = 4 * subgroup_size[1];
+        (matches!(side, 8 | 16) && (32..=256).contains(&lanes)).then_some(Self { side, lanes })
+    }
 }
 
 impl PromptMath {
-    pub const ALL: [Self; 2] = [Self::Exact, Self::Packed];
+    pub const ALL: [Self; 3] = [Self::Exact, Self::Packed, Self::Half];
 
     /// Name as users write it.
     pub fn name(self) -> &'static str {
         match self {
             Self::Exact => "exact",
             Self::Packed => "packed",
+            Self::Half => "half",
         }
     }
 
@@ -52,6 +77,8 @@ pub struct PromptTuning {
     pub token_quads: u32,
     /// Chosen by the user, not by measurement: it changes results.
     pub math: PromptMath,
+    /// The device's cooperative matrices, which only `PromptMath::Half` uses.
+    pub coop: Option<CoopShape>,
 }
 
 /// A kernel of a batch and what each of its workgroups takes.
@@ -76,7 +103,7 @@ impl BatchMapping {
 
 impl PromptTuning {
     /// Needs no more registers than small GPUs have.
-    pub const TILES: Self = Self { mapping: BatchMapping::Tiles, token_quads: 1, math: PromptMath::Exact };
+    pub const TILES: Self = Self { mapping: BatchMapping::Tiles, token_quads: 1, math: PromptMath::Exact, coop: None };
     pub const LARGE_TILES: Self = Self { token_quads: 2, ..Self::TILES };
     pub const LANES: Self = Self { mapping: BatchMapping::Lanes, ..Self::TILES };
 
@@ -99,6 +126,12 @@ impl PromptTuning {
     /// The kernel for a product with packed activations.
     pub fn packed_matmul(self) -> Batched {
         Batched { kernel: &MATMUL_PACKED, tokens: 64, tiles: 2 }
+    }
+
+    /// The kernel for a product in f16, where that is wanted and the device has matrices for it.
+    pub fn half_matmul(self) -> Option<Batched> {
+        let CoopShape { side, .. } = self.coop.filter(|_| self.math == PromptMath::Half)?;
+        Some(Batched { kernel: &MATMUL_COOP, tokens: 4 * side, tiles: side / 8 })
     }
 
     /// The kernel for a product with experts, where one of lanes takes `tiles`.

@@ -1,6 +1,6 @@
 //! A kernel's variant (formats, capabilities, numbers) and the WGSL text that it is assembled from.
 
-use super::{CacheFormat, HeadShape, Kernel, PromptTuning};
+use super::{CacheFormat, CoopShape, HeadShape, Kernel, PromptTuning};
 use crate::{format::WeightFormat, platform};
 
 /// How a matrix kernel's lanes come by the activations, 32 at a time.
@@ -112,6 +112,7 @@ impl std::fmt::Display for Variant {
         parts.extend(subgroups.then(|| "subgroups".to_string()));
         parts.extend(lane8.then(|| "lane8".to_string()));
         parts.extend((prompt.token_quads > 1).then(|| "two quads of tokens".to_string()));
+        parts.extend(prompt.coop.map(|CoopShape { side, lanes }| format!("{side}x{side} matrices, {lanes} lanes")));
         parts.extend((x_source == XSource::Broadcast).then(|| "broadcast".to_string()));
         parts.extend(attention.one_subgroup.then(|| "one subgroup".to_string()));
         parts.extend(attention.four_lanes.then(|| "four lanes a key".to_string()));
@@ -148,7 +149,7 @@ impl Kernel {
         let reduces = self.needs.reduce || shared_norm;
         let four_lanes = self.needs.heads && tuning.attention.four_lanes;
         let lane8 = self.needs.lane8 && tuning.lane8;
-        let subgroups = broadcast || reduces && tuning.subgroups || four_lanes || lane8;
+        let subgroups = broadcast || reduces && tuning.subgroups || four_lanes || lane8 || self.needs.coop;
         let Tuning { reduce_width, k_split, tiles, .. } = tuning;
         let enable = if subgroups { platform::ENABLE_SUBGROUPS } else { "" };
         let half = if self.needs.f16 { "enable f16;\n" } else { "" };
@@ -157,6 +158,15 @@ impl Kernel {
         );
         if self.needs.staged || self.needs.bytes {
             head.push_str(&format!("const TOKEN_QUADS = {}u;\n", tuning.prompt.token_quads));
+        }
+        if self.needs.coop {
+            let CoopShape { side, lanes } =
+                tuning.prompt.coop.expect("a kernel with cooperative matrices needs their shape");
+            head.insert_str(0, "enable wgpu_cooperative_matrix;\n");
+            head.push_str(&format!("const SIDE = {side}u;\nconst LANES = {lanes}u;\n"));
+            for (name, number, role) in [("Tokens", "f16", "A"), ("Rows", "f16", "B"), ("Sums", "f32", "C")] {
+                head.push_str(&format!("alias {name} = coop_mat{side}x{side}<{number}, {role}>;\n"));
+            }
         }
         if let Some(heads) = variant.heads {
             let HeadShape { head_dim, sharing } = heads;
@@ -207,7 +217,7 @@ impl Kernel {
         if self.needs.heads {
             fragment(if four_lanes { "key_lanes".into() } else { "key_lane".into() });
         }
-        if self.needs.weights && (self.needs.eight || self.needs.staged) {
+        if self.needs.weights && (self.needs.eight || self.needs.staged || self.needs.coop) {
             fragment("dequantise".into());
         }
         if self.needs.weights && self.needs.eight {
@@ -278,6 +288,9 @@ impl Kernel {
         if needs.staged || needs.bytes {
             own.prompt.token_quads = tuning.prompt.token_quads;
         }
+        if needs.coop {
+            own.prompt.coop = tuning.prompt.coop;
+        }
         Variant {
             format: of.format.filter(|_| needs.weights),
             cache: of.cache.filter(|_| needs.cache),
@@ -286,7 +299,8 @@ impl Kernel {
         }
     }
 
-    /// Every variant under `tunings`, each shader once.
+    /// Every variant under `tunings`, each shader once; none where they have no cooperative matrices and the kernel is
+    /// made of them.
     pub fn variants(&self, tunings: &[Tuning]) -> Vec<Variant> {
         fn each<T: Copy>(needed: bool, all: &[T]) -> Vec<Option<T>> {
             if needed { all.iter().copied().map(Some).collect() } else { vec![None] }
@@ -298,7 +312,7 @@ impl Kernel {
             }
             for cache in each(self.needs.cache, &CacheFormat::ALL) {
                 for heads in each(self.needs.heads, &HeadShape::TESTED) {
-                    for &tuning in tunings {
+                    for &tuning in tunings.iter().filter(|tuning| tuning.prompt.coop.is_some() || !self.needs.coop) {
                         let variant = self.variant(Variant { format, cache, heads, tuning });
                         if !all.contains(&variant) {
                             all.push(variant);

@@ -62,6 +62,7 @@ pub fn work(kernel: &Kernel, variant: Variant, params: &[u32], situation: Situat
         "matvec" => call.product(1),
         "matvec_norm" | "matvec_residual" | "matvec_swiglu" => call.fused_product(),
         "matmul_lanes" | "matmul_tiles" => call.product(situation.n_tokens),
+        "matmul_coop" => Work { unit: Unit::CooperativeMatrix, ..call.product(situation.n_tokens) },
         "matmul_packed" => call.packed_product(),
         "expert_matvec" => call.experts(1),
         "expert_matmul_lanes" | "expert_matmul_tiles" => call.experts(situation.n_tokens),

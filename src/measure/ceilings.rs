@@ -98,13 +98,14 @@ impl Ceilings {
         self.copy.iter().rev().find_map(|point| point.bytes_per_s.value)
     }
 
-    /// Operations a second of a unit; f32's where the device has no such unit.
+    /// Operations a second of a unit; f32's where the device has no such unit. Nothing measures cooperative matrices yet,
+    /// and f32 is no ceiling for them.
     pub fn operations_per_s(&self, unit: Unit) -> Option<f64> {
         let own = match unit {
             Unit::F32 => &self.f32,
             Unit::F16 => &self.f16,
             Unit::Dot8 => &self.dot8,
-            Unit::CooperativeMatrix => &self.cooperative_matrix,
+            Unit::CooperativeMatrix => return self.cooperative_matrix.value,
         };
         own.value.or(self.f32.value)
     }
@@ -165,7 +166,7 @@ pub async fn measure_ceilings(gpu: &Gpu, method: &Method, mut progress: impl FnM
         f32: best(Kind::F32),
         f16: if gpu.report.f16 { best(Kind::F16) } else { Ceiling::missing("the device has no f16") },
         dot8: best(Kind::Dot8),
-        cooperative_matrix: Ceiling::missing("not measured: no kernel uses cooperative matrices"),
+        cooperative_matrix: Ceiling::missing("not measured: there is no probe for cooperative matrices"),
         workgroup_memory: best(Kind::WorkgroupMemory),
         dependent_dispatch_s: best(Kind::DependentDispatch),
         independent_dispatch_s: best(Kind::IndependentDispatch),

@@ -314,7 +314,7 @@ impl<'a> Recorder<'a> {
                     let step = self.step;
                     let (x, Batched { kernel, tokens, tiles }) = match packed.filter(|_| packs(part.format)) {
                         Some(packed) => (packed, tuning.prompt.packed_matmul()),
-                        None => (x, tuning.prompt.matmul(tuning.tiles)),
+                        None => (x, tuning.prompt.half_matmul().unwrap_or(tuning.prompt.matmul(tuning.tiles))),
                     };
                     let grid = [Fixed(n_tiles.div_ceil(tiles)), PerTokens(tokens)];
                     self.dispatch(&label, kernel, params, &[step, x], &[y], grid)

@@ -135,7 +135,7 @@ impl Engine {
         options: &EngineOptions,
         mut progress: impl FnMut(u64, u64),
     ) -> Result<Self> {
-        gpu.tuning.prompt.math = options.prompt_math;
+        gpu.set_prompt_math(options.prompt_math);
         let (placement, placed) = place_held(&file, held, gpu.max_binding_bytes(), options)?;
         if let Some(session) = &options.session {
             check_fit(&file.config, &placement, &placed, &gpu, session)?;

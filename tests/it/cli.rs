@@ -63,6 +63,23 @@ fn a_full_context_stops_the_answer() {
     assert_eq!(stdout(&output), "");
 }
 
+/// Where the adapter has no cooperative matrices, half prompts are exact ones and a warning says so.
+#[test]
+fn half_prompts_say_what_they_became() {
+    let folder = path("tests/data/golden/llama2");
+    let folder = folder.to_str().expect("UTF-8");
+    let logits = |math| pocketlm(&["logits", folder, "--ids", "5,6,7", "--weights", "f32", "--prompt-math", math]);
+    let (exact, half) = (logits("exact"), logits("half"));
+    assert!(half.status.success(), "{}", stderr(&half));
+    let warned = stderr(&half).contains("prompts are multiplied exactly instead of half");
+    assert_eq!(warned, crate::common::gpu().report.coop.is_none(), "{}", stderr(&half));
+    assert_eq!(stdout(&half) == stdout(&exact), warned, "rounded if and only if nobody was warned");
+    let plan = pocketlm(&["inspect", folder, "--plan", "--prompt-math", "half"]);
+    assert!(stdout(&plan).contains("matmul_coop"), "{}", stdout(&plan));
+    let plan = pocketlm(&["inspect", folder, "--plan"]);
+    assert!(!stdout(&plan).contains("matmul_coop"), "{}", stdout(&plan));
+}
+
 #[test]
 fn logits_and_perplexity() {
     let folder = path("tests/data/golden/llama2");

@@ -9,7 +9,7 @@ use pocketlm::{
         packed_cases::difference_in_codes,
     },
     format::TensorInfo,
-    kernels::{self, CacheLayout, PromptMath, Tuning, Variant, reference::STEP_HEAD_WORDS},
+    kernels::{self, CacheLayout, CoopShape, PromptMath, Tuning, Variant, reference::STEP_HEAD_WORDS},
     model::{Architecture, Config, Phase, RecordOptions, Weights, record, synthetic},
     plan::Batch,
 };
@@ -78,7 +78,10 @@ fn lockstep_agrees() {
         for phase in [Phase::Prompt, Phase::Decode] {
             let mut packed = Tuning::BASELINE;
             packed.prompt.math = PromptMath::Packed;
-            for tuning in [gpu().tuning, Tuning::BASELINE, packed] {
+            // As `exact` where the adapter has no cooperative matrices.
+            let mut half = packed;
+            (half.prompt.math, half.prompt.coop) = (PromptMath::Half, gpu().report.coop);
+            for tuning in [gpu().tuning, Tuning::BASELINE, packed, half] {
                 assert_eq!(
                     walk_tuned(gpu(), tuning, &config, &weights, phase, None),
                     None,
@@ -155,7 +158,8 @@ fn the_comparer_of_packed_activations_can_fail() {
 fn a_wrong_parameter_is_found_in_every_kernel() {
     let gpu = gpu();
     for kernel in kernels::every().filter(|kernel| gpu.report.f16 || !kernel.needs.f16) {
-        let variant = kernel.variants(&gpu.report.tunings())[0];
+        // None where the adapter has no cooperative matrices.
+        let Some(&variant) = kernel.variants(&gpu.report.tunings()).first() else { continue };
         let case = check::cases(kernel, variant).next().expect("a case");
         let outcomes = pollster::block_on(check::run_spoiled(&gpu, &case)).expect("it runs");
         assert!(first_difference(&outcomes).is_some(), "{}: {outcomes:?}", kernel.name);
@@ -176,4 +180,34 @@ fn a_failing_tuning_gives_way() {
     gpu.tuning = preferred;
     pollster::block_on(check::settle(&mut gpu, needed)).expect("it runs");
     assert_eq!(gpu.tuning, preferred, "what works is kept");
+}
+
+/// Half prompts on a device whose matrices fail: exact ones take their place, and the rest of the tuning stays.
+#[test]
+fn failing_half_prompts_give_way_to_exact_ones() {
+    let mut gpu = gpu();
+    let preferred = gpu.tuning;
+    gpu.tuning.prompt.math = PromptMath::Half;
+    // More invocations than any adapter has.
+    gpu.tuning.prompt.coop = Some(CoopShape { side: 16, lanes: 16384 });
+    let formats = Variant { format: Some(WeightFormat::Q4_0), cache: None, heads: None, tuning: Tuning::BASELINE };
+    let needed = |tuning: Tuning| {
+        let exact = tuning.prompt.matmul(tuning.tiles);
+        vec![(tuning.prompt.half_matmul().unwrap_or(exact).kernel, formats)]
+    };
+    assert_eq!(needed(gpu.tuning)[0].0.name, "matmul_coop");
+    pollster::block_on(check::settle(&mut gpu, needed)).expect("exact prompts run");
+    gpu.tuning.prompt.coop = preferred.prompt.coop;
+    assert_eq!(gpu.tuning, preferred, "exact, and otherwise as it was");
+}
+
+/// Shapes of workgroups for which no kernel exists are not asked for.
+#[test]
+fn only_usable_matrices_are_taken() {
+    assert_eq!(CoopShape::of(16, [32, 32]), Some(CoopShape { side: 16, lanes: 128 }));
+    assert_eq!(CoopShape::of(16, [32, 64]), Some(CoopShape { side: 16, lanes: 256 }), "room for four of the widest");
+    assert_eq!(CoopShape::of(8, [8, 8]), Some(CoopShape { side: 8, lanes: 32 }));
+    assert_eq!(CoopShape::of(32, [32, 32]), None, "WGSL has no such matrices");
+    assert_eq!(CoopShape::of(16, [128, 128]), None, "512 invocations are more than WebGPU promises");
+    assert_eq!(CoopShape::of(16, [0, 0]), None, "nothing is known of subgroups");
 }

@@ -4,6 +4,7 @@ mod bad_input;
 mod chat;
 mod cli;
 mod common;
+mod coop;
 mod experts;
 mod formats;
 mod generate;

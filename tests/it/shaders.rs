@@ -8,14 +8,20 @@ use naga::{
 use pocketlm::{
     CacheFormat, WeightFormat,
     backend::Gpu,
-    kernels::{self, Kernel, PromptMath, Tuning, Variant},
+    kernels::{self, CoopShape, Kernel, PromptMath, Tuning, Variant},
     model::{Phase, RecordOptions, record, synthetic},
     plan::Batch,
 };
 use std::sync::Arc;
 
 fn every_variant() -> Vec<(&'static Kernel, Variant)> {
-    let tunings = Tuning::candidates(Some([8, 8]));
+    let mut tunings = Tuning::candidates(Some([8, 8]));
+    // Subgroups of one width, and of any.
+    for (side, subgroup_size) in [(16, [32, 32]), (16, [32, 64]), (8, [8, 8]), (8, [32, 32])] {
+        let mut tuning = Tuning::BASELINE;
+        tuning.prompt.coop = Some(CoopShape::of(side, subgroup_size).expect("a shape"));
+        tunings.push(tuning);
+    }
     kernels::every().flat_map(|kernel| kernel.variants(&tunings).into_iter().map(move |v| (kernel, v))).collect()
 }
 
@@ -29,6 +35,7 @@ fn validate(kernel: &Kernel, variant: Variant) -> (naga::Module, ModuleInfo) {
     let mut capabilities = Capabilities::SHADER_FLOAT16_IN_FLOAT32;
     capabilities.set(Capabilities::SUBGROUP, shader.subgroups);
     capabilities.set(Capabilities::SHADER_FLOAT16, kernel.needs.f16);
+    capabilities.set(Capabilities::COOPERATIVE_MATRIX, kernel.needs.coop);
     let mut validator = Validator::new(ValidationFlags::all(), capabilities);
     if shader.subgroups {
         validator.subgroup_stages(naga::valid::ShaderStages::COMPUTE);
@@ -87,17 +94,25 @@ fn shaders_translate_to_every_backend() {
         let name = format!("{} ({variant})", kernel.name);
         let spv = back::spv::Options { lang_version: (1, 3), ..Default::default() };
         back::spv::write_vec(&module, &info, &spv, None).unwrap_or_else(|e| panic!("{name}, SPIR-V: {e}"));
-        let msl = back::msl::Options { lang_version: (2, 1), ..Default::default() };
-        back::msl::write_string(&module, &info, &msl, &Default::default())
-            .unwrap_or_else(|e| panic!("{name}, MSL: {e}"));
+        // Metal has matrices of 8x8 alone, from 2.3 on; for others naga would write types that are not there.
+        if variant.tuning.prompt.coop.is_none_or(|coop| coop.side == 8) {
+            let lang_version = if kernel.needs.coop { (2, 3) } else { (2, 1) };
+            let msl = back::msl::Options { lang_version, ..Default::default() };
+            back::msl::write_string(&module, &info, &msl, &Default::default())
+                .unwrap_or_else(|e| panic!("{name}, MSL: {e}"));
+        }
+        let flags = back::wgsl::WriterFlags::empty();
+        back::wgsl::write_string(&module, &info, flags).unwrap_or_else(|e| panic!("{name}, WGSL: {e}"));
+        if kernel.needs.coop {
+            // wgpu reports cooperative matrices through Vulkan and Metal alone: naga has no HLSL for them.
+            continue;
+        }
         let options = back::hlsl::Options { shader_model: back::hlsl::ShaderModel::V6_0, ..Default::default() };
         let pipeline = back::hlsl::PipelineOptions::default();
         let mut hlsl = String::new();
         back::hlsl::Writer::new(&mut hlsl, &options, &pipeline)
             .write(&module, &info, None)
             .unwrap_or_else(|e| panic!("{name}, HLSL: {e}"));
-        let flags = back::wgsl::WriterFlags::empty();
-        back::wgsl::write_string(&module, &info, flags).unwrap_or_else(|e| panic!("{name}, WGSL: {e}"));
     }
 }
 
@@ -107,6 +122,19 @@ fn undeclared_subgroups_are_refused() {
     let wgsl = "@compute @workgroup_size(8) fn main() { let x = subgroupAdd(1u); }";
     let module = naga::front::wgsl::parse_str(wgsl).expect("it parses");
     assert!(Validator::new(ValidationFlags::all(), Capabilities::empty()).validate(&module).is_err());
+}
+
+/// Neither does it take cooperative matrices for granted.
+#[test]
+fn undeclared_cooperative_matrices_are_refused() {
+    let mut tuning = Tuning::BASELINE;
+    tuning.prompt.coop = Some(CoopShape::USUAL);
+    let variant = Variant { format: Some(WeightFormat::Q4_0), cache: None, heads: None, tuning };
+    let wgsl = kernels::MATMUL_COOP.assemble(kernels::MATMUL_COOP.variant(variant)).wgsl;
+    let module = naga::front::wgsl::parse_str(&wgsl).expect("it parses");
+    let capabilities = Capabilities::SHADER_FLOAT16_IN_FLOAT32 | Capabilities::SHADER_FLOAT16 | Capabilities::SUBGROUP;
+    let error = Validator::new(ValidationFlags::all(), capabilities).validate(&module).expect_err("no matrices");
+    assert!(format!("{error:?}").contains("COOPERATIVE_MATRIX"), "{error:?}");
 }
 
 /// Pipelines and bind groups of whole plans on wgpu's no-op backend, at WebGPU's default limits.

@@ -28,15 +28,14 @@ fn logits_at_every_position() {
     assert!(error < 2e-3, "logits differ by {error}");
 }
 
-/// Packed activations: close to the reference, though not as close, and never used unasked.
-#[test]
-fn packed_prompts_are_close() {
+/// The relative difference of all logits from the reference, and how prompts were multiplied.
+fn relative_error(math: PromptMath) -> (f64, PromptMath) {
     let reference = json("tests/data/smollm2/reference.json");
     let prompt = ids(&reference["raw_ids"]);
     let want = reference_logits();
-    let options = EngineOptions { prompt_math: PromptMath::Packed, ..EngineOptions::default() };
+    let options = EngineOptions { prompt_math: math, ..EngineOptions::default() };
     let engine = pollster::block_on(Engine::open(&smollm2(), &options, |_, _| ())).expect("the model loads");
-    assert_eq!(engine.prompt_math(), PromptMath::Packed, "it runs on this adapter");
+    let used = engine.prompt_math();
     let options = SessionOptions { cache: CacheFormat::F32, all_logits: true, ..SessionOptions::default() };
     let mut session = pollster::block_on(Session::new(Arc::new(engine), &options)).expect("a session opens");
     let mut all = Vec::new();
@@ -44,9 +43,32 @@ fn packed_prompts_are_close() {
     let square = |v: f32| v as f64 * v as f64;
     let off: f64 = all.iter().zip(&want).map(|(a, b)| square(a - b)).sum();
     let relative = (off / want.iter().map(|&v| square(v)).sum::<f64>()).sqrt();
-    println!("packed logits differ by {relative:.2e} of their size, {} at most", max_difference(&all, &want));
+    let most = max_difference(&all, &want);
+    println!("{} logits differ by {relative:.2e} of their size, {most} at most", used.name());
+    (relative, used)
+}
+
+/// Packed activations: close to the reference, though not as close, and never used unasked.
+#[test]
+fn packed_prompts_are_close() {
+    let (relative, used) = relative_error(PromptMath::Packed);
+    assert_eq!(used, PromptMath::Packed, "it runs on this adapter");
     assert!(relative < 6e-2, "{relative}");
     assert!(relative > 1e-5, "{relative}: were activations packed at all?");
+}
+
+/// Rounded to f16: closer, where the adapter has cooperative matrices, and exact where it has none.
+#[test]
+fn half_prompts_are_close() {
+    let (relative, used) = relative_error(PromptMath::Half);
+    if crate::common::gpu().report.coop.is_some() {
+        assert_eq!(used, PromptMath::Half, "it runs on this adapter");
+        assert!(relative < 5e-3, "{relative}");
+        assert!(relative > 2e-5, "{relative}: was anything rounded at all?");
+    } else {
+        assert_eq!(used, PromptMath::Exact);
+        assert!(relative < 2e-5, "{relative}");
+    }
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use super::{counters::Counting, pipeline_cache, pipelines::Pipelines};
 use crate::{
     error::{Error, Result},
-    kernels::{Tuning, XSource},
+    kernels::{CoopShape, PromptMath, Tuning, XSource},
     platform::{self, AdapterFacts},
 };
 use std::{
@@ -24,6 +24,8 @@ pub struct AdapterReport {
     /// Smallest and largest subgroup, in lanes.
     pub subgroup_size: [u32; 2],
     pub f16: bool,
+    /// Cooperative matrices of f16 that add up in f32, of those that `PromptMath::Half` can use the largest.
+    pub coop: Option<CoopShape>,
     pub timestamps: bool,
     pub max_binding_bytes: u64,
     pub max_buffer_bytes: u64,
@@ -127,6 +129,7 @@ fn report(adapter: &wgpu::Adapter, facts: Option<&AdapterFacts>) -> AdapterRepor
         subgroups: facts.map_or(features.contains(wgpu::Features::SUBGROUP), |facts| facts.subgroups),
         subgroup_size: [info.subgroup_min_size, info.subgroup_max_size],
         f16: features.contains(wgpu::Features::SHADER_F16),
+        coop: if facts.is_some() { None } else { coop(adapter) },
         timestamps: features.contains(wgpu::Features::TIMESTAMP_QUERY),
         max_binding_bytes: limits.max_storage_buffer_binding_size,
         max_buffer_bytes: limits.max_buffer_size,
@@ -134,6 +137,27 @@ fn report(adapter: &wgpu::Adapter, facts: Option<&AdapterFacts>) -> AdapterRepor
         max_workgroup_invocations: limits.max_compute_invocations_per_workgroup,
         reason,
     }
+}
+
+/// The largest cooperative matrices that kernels exist for, with the features that these need beside them.
+fn coop(adapter: &wgpu::Adapter) -> Option<CoopShape> {
+    let needed =
+        wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX | wgpu::Features::SHADER_F16 | wgpu::Features::SUBGROUP;
+    if !adapter.features().contains(needed) {
+        return None;
+    }
+    let info = adapter.get_info();
+    // Metal does not say how wide its subgroups are; on every Apple GPU that has such matrices it is 32 lanes.
+    let subgroup_size = match info.backend {
+        wgpu::Backend::Metal => [32, 32],
+        _ => [info.subgroup_min_size, info.subgroup_max_size],
+    };
+    let usable = |m: &wgpu::CooperativeMatrixProperties| {
+        let sums = (m.ab_type, m.cr_type) == (wgpu::CooperativeScalarType::F16, wgpu::CooperativeScalarType::F32);
+        (sums && m.m_size == m.n_size && m.n_size == m.k_size).then_some(m.m_size)
+    };
+    let sides = adapter.cooperative_matrix_properties();
+    sides.iter().filter_map(usable).filter_map(|side| CoopShape::of(side, subgroup_size)).max()
 }
 
 impl AdapterReport {
@@ -146,7 +170,9 @@ impl AdapterReport {
     /// Every way to build kernels that this adapter can run, the baseline first.
     pub fn tunings(&self) -> Vec<Tuning> {
         let [min, max] = self.subgroup_size;
-        Tuning::candidates((self.subgroups && min >= 4).then_some([min, max]))
+        let mut all = Tuning::candidates((self.subgroups && min >= 4).then_some([min, max]));
+        all.iter_mut().for_each(|tuning| tuning.prompt.coop = self.coop);
+        all
     }
 
     /// The one that suits it by what it is.
@@ -154,8 +180,8 @@ impl AdapterReport {
         let tunings = self.tunings();
         let pick = |wanted: &dyn Fn(&Tuning) -> bool| tunings.iter().copied().rfind(|t| wanted(t));
         match self.kind {
-            "software" => pick(&|t| t.x_source == XSource::Broadcast).unwrap_or(Tuning::SOFTWARE),
-            _ => pick(&|t| t.subgroups && t.k_split > 1).unwrap_or(Tuning::BASELINE),
+            "software" => pick(&|t| t.x_source == XSource::Broadcast).unwrap_or(tunings[1]),
+            _ => pick(&|t| t.subgroups && t.k_split > 1).unwrap_or(tunings[0]),
         }
     }
 }
@@ -192,7 +218,7 @@ impl Gpu {
     }
 
     async fn from_found(Found { adapter, facts }: &Found, limits: Option<wgpu::Limits>) -> Result<Self> {
-        let report = report(adapter, facts.as_ref());
+        let mut report = report(adapter, facts.as_ref());
         let mut required_features = wgpu::Features::empty();
         // A page's device has them without being asked through wgpu, which does not know them there.
         required_features.set(wgpu::Features::SUBGROUP, report.subgroups && facts.is_none());
@@ -205,8 +231,18 @@ impl Gpu {
             required_limits: limits.clone().unwrap_or_else(|| adapter.limits()),
             ..Default::default()
         };
-        let opened = adapter.request_device(&descriptor).await;
-        let (device, queue) = opened.map_err(|e| device_error("opening the device", e.to_string()))?;
+        let mut opened = None;
+        if report.coop.is_some() {
+            opened = request_with_matrices(adapter, &descriptor).await;
+            report.coop = report.coop.filter(|_| opened.is_some());
+        }
+        let (device, queue) = match opened {
+            Some(opened) => opened,
+            None => {
+                let opened = adapter.request_device(&descriptor).await;
+                opened.map_err(|e| device_error("opening the device", e.to_string()))?
+            }
+        };
         let fault = Arc::new(Mutex::new(Fault::default()));
         let on_error = fault.clone();
         device.on_uncaptured_error(Arc::new(move |e: wgpu::Error| note(&on_error, e.to_string(), false)));
@@ -231,6 +267,18 @@ impl Gpu {
             wanted,
             limits,
         })
+    }
+
+    /// Multiplies prompts as `math` says, and exactly where the device cannot do that, with a warning.
+    pub fn set_prompt_math(&mut self, math: PromptMath) {
+        self.tuning.prompt.math = math;
+        if math == PromptMath::Half && self.report.coop.is_none() {
+            tracing::warn!(
+                "{} has no cooperative matrices of f16 that wgpu knows of; prompts are multiplied exactly instead of half",
+                self.report.name
+            );
+            self.tuning.prompt.math = PromptMath::Exact;
+        }
     }
 
     /// The most bytes that one binding may have.
@@ -285,6 +333,22 @@ impl Gpu {
             None => result,
         }
     }
+}
+
+/// A device with cooperative matrices beside what `descriptor` asks for; `None` if there is none to be had, since nobody
+/// should be without a device for want of a feature that is optional and new.
+async fn request_with_matrices(
+    adapter: &wgpu::Adapter,
+    descriptor: &wgpu::DeviceDescriptor<'_>,
+) -> Option<(wgpu::Device, wgpu::Queue)> {
+    let descriptor = wgpu::DeviceDescriptor {
+        required_features: descriptor.required_features | wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX,
+        // SAFETY: wgpu asks that one knows of undefined behaviour that may be left in the feature. Only `matmul_coop`
+        // uses it, when a user asks for `PromptMath::Half`, and it is tried against its reference before.
+        experimental_features: unsafe { wgpu::ExperimentalFeatures::enabled() },
+        ..descriptor.clone()
+    };
+    adapter.request_device(&descriptor).await.ok()
 }
 
 /// The adapter whose index or part of whose name is given, or the best one.
