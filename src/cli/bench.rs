@@ -45,7 +45,8 @@ impl Bench {
     pub fn execute(mut self) -> anyhow::Result<ExitCode> {
         let deepest = self.depth.iter().max().copied().unwrap_or(0);
         // An answer that the model ends begins anew with its last token, again and again at worst.
-        let needed = deepest.checked_add(self.prompt.max(self.n.saturating_mul(2)) + 2).and_then(|n| u32::try_from(n).ok());
+        let needed =
+            deepest.checked_add(self.prompt.max(self.n.saturating_mul(2)) + 2).and_then(|n| u32::try_from(n).ok());
         if self.model.ctx.is_none() {
             self.model.ctx = Some(needed.context("that many tokens fit no context")?);
         }

@@ -126,7 +126,9 @@ fn shapes(plan: &Plan, batch: Batch) -> Vec<(String, Vec<usize>)> {
             continue;
         }
         // A part that may hold none of the chosen experts would have nothing to do.
-        if dispatch.kernel.params.contains(&"first_expert") && dispatch.kernel.param(&dispatch.params, "first_expert") > 0 {
+        if dispatch.kernel.params.contains(&"first_expert")
+            && dispatch.kernel.param(&dispatch.params, "first_expert") > 0
+        {
             continue;
         }
         match shapes.iter_mut().find(|shape| shape.0 == key) {

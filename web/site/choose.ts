@@ -81,7 +81,7 @@ async function load(name: string, source: Source, loaded: Loaded, all: Offer[], 
   try {
     const { context, kv } = settings();
     const engine = await Engine.load(source, { onProgress, signal: abort.signal, context, kv });
-    if (abort.signal.aborted) return void engine.dispose();
+    if (abort.signal.aborted) return engine.dispose();
     place.replaceChildren();
     announce(`${name} is ready`);
     loaded(engine, name);

@@ -22,7 +22,7 @@ const prompt = byId<HTMLTextAreaElement>("prompt");
 
 function setEngine(next: Engine | undefined, name = ""): void {
   // Another model's memory, where two loads ended one after the other.
-  if (engine !== next) void engine?.dispose();
+  if (engine !== next) engine?.dispose();
   engine = next;
   session = next?.session();
   byId("model").textContent = next ? name : "no model";
@@ -36,7 +36,6 @@ function setEngine(next: Engine | undefined, name = ""): void {
 /** Back to the choice; the model on the GPU makes way. */
 async function change(): Promise<void> {
   answering?.abort();
-  engine?.dispose();
   setEngine(undefined);
   await choose(setEngine);
 }

@@ -163,7 +163,8 @@ fn coop(adapter: &wgpu::Adapter) -> Option<CoopShape> {
 impl AdapterReport {
     /// Kernels that suit the one suit the other.
     pub fn is_like(&self, other: &Self) -> bool {
-        let traits = |report: &Self| (report.name.clone(), report.driver.clone(), report.subgroups, report.subgroup_size);
+        let traits =
+            |report: &Self| (report.name.clone(), report.driver.clone(), report.subgroups, report.subgroup_size);
         traits(self) == traits(other)
     }
 
