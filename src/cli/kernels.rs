@@ -82,14 +82,18 @@ impl Kernels {
 
     async fn measure(&self) -> anyhow::Result<Examination> {
         let file = self.model.file()?;
-        let gpu = Gpu::open(self.model.adapter.as_deref()).await?;
+        let mut gpu = Gpu::open(self.model.adapter.as_deref()).await?;
+        gpu.set_prompt_math(self.model.engine_options().prompt_math);
         let subject = SubjectOptions {
             n_prompt: self.prompt,
             depth: self.depth,
             cache: self.model.session_options(false).cache,
             engine: self.model.engine_options(),
         };
-        let subject = Subject::new(&file, &gpu, &subject)?;
+        let mut subject = Subject::new(&file, &gpu, &subject)?;
+        if !self.model.no_tune {
+            subject.take_choices(&gpu).await?;
+        }
         let mut method = if self.quick { Method::QUICK } else { Method::default() };
         method.rounds = self.rounds.map_or(method.rounds, |n| n as usize);
         let bar = ProgressBar::new(1000).with_style(ProgressStyle::with_template("{msg:10} {bar:30} {elapsed}")?);

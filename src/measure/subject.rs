@@ -14,6 +14,7 @@ use crate::{
     random,
     session::{EngineOptions, SessionOptions, place, record_options},
     timing::Timing,
+    tune::{Kept, usable},
 };
 use std::sync::Arc;
 
@@ -33,6 +34,18 @@ pub struct Subject {
 }
 
 impl Subject {
+    /// Builds kernels as an engine on this device would, with what tuning has found.
+    ///
+    /// Errors: [`crate::Error::Device`].
+    pub async fn take_choices(&mut self, gpu: &Gpu) -> Result<()> {
+        let kept = Kept::load(gpu);
+        for (_, plan, _) in &mut self.passes {
+            let choices = usable(gpu, &kept, plan).await?;
+            *plan = choices.apply(gpu, std::mem::take(plan));
+        }
+        Ok(())
+    }
+
     /// The plan of a token after `depth` others, and that of a prompt of `n_prompt` tokens after as many; 0 for no prompt.
     ///
     /// Errors: those of [`place`].
