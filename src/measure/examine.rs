@@ -149,6 +149,13 @@ async fn examine_pass(
 }
 
 impl PhaseReport {
+    /// Seconds that all of it takes together; `None` where they vary too much, or are fewer than the ceilings allow, so
+    /// that nobody should believe them.
+    pub fn whole_s(&self) -> Option<f64> {
+        let plausible = self.least_s.is_none_or(|least| self.whole.median_s >= 0.9 * least);
+        (plausible && !self.whole.is_lost_in_noise()).then_some(self.whole.median_s)
+    }
+
     /// What a pass for each dispatch has cost, as a share of what the whole takes without; `None` where the waterfall was
     /// made otherwise. Its times are for proportions, never for figures.
     pub fn stamps_cost(&self) -> Option<f64> {

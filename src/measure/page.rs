@@ -47,11 +47,14 @@ fn escape(text: &str) -> String {
 fn tiles(found: &Examination) -> String {
     let mut all: Vec<(String, String)> = Vec::new();
     for phase in &found.phases {
-        let per_s = phase.n_tokens as f64 / phase.whole.median_s;
+        let Some(whole_s) = phase.whole_s() else {
+            all.push(("–".into(), format!("tokens/s, {}: lost in noise", phase.phase)));
+            continue;
+        };
+        let per_s = phase.n_tokens as f64 / whole_s;
         all.push((format!("{per_s:.1}"), format!("tokens/s, {}, device alone", phase.phase)));
-        all.extend(phase.least_s.map(|least| {
-            (percent(least / phase.whole.median_s), format!("of what the ceilings allow, {}", phase.phase))
-        }));
+        let share = |least: f64| (percent(least / whole_s), format!("of what the ceilings allow, {}", phase.phase));
+        all.extend(phase.least_s.map(share));
     }
     all.extend(found.ceilings.copy_bytes_per_s().map(|v| (rate(v, "B/s"), "copied, from memory to memory".into())));
     all.extend(found.ceilings.dependent_dispatch_s.value.map(|v| (time(v), "between dependent dispatches".into())));
@@ -77,7 +80,7 @@ fn phase_section(phase: &PhaseReport, found: &Examination) -> String {
         "<h2>{title}</h2><p>{} dispatches. Kernels measured one by one add up to {}; all of it together takes {}.{least}</p>",
         phase.n_dispatches,
         time(phase.sum_s),
-        time(phase.whole.median_s),
+        phase.whole_s().map_or("a time that is lost in noise".into(), time),
     );
     out.push_str(&waterfall(phase));
     out.push_str(

@@ -125,13 +125,13 @@ fn phase_table(phase: &PhaseReport) -> String {
         ]);
     }
     out.push_str(&columns("  ", &rows, &[0, 1, 9]));
-    let rate = *n_tokens as f64 / phase.whole.median_s;
+    let whole = phase.whole_s().map_or("a time that is lost in noise".into(), |s| {
+        format!("{} ({} tokens/s)", time(s), digits(*n_tokens as f64 / s))
+    });
     let _ = writeln!(
         out,
-        "  kernels add up to {}; all of it takes {} ({} tokens/s){}",
+        "  kernels add up to {}; all of it takes {whole}{}",
         time(phase.sum_s),
-        time(phase.whole.median_s),
-        digits(rate),
         phase.least_s.map_or(String::new(), |s| format!("; at the ceilings {}", time(s)))
     );
     out

@@ -48,6 +48,8 @@ pub struct Generation<'a> {
     pending: Option<u32>,
     stats: Stats,
     max_tokens: Option<usize>,
+    /// A step failed, or nobody waited for its end: what was under way is not known any more.
+    broken: bool,
 }
 
 impl Session {
@@ -101,6 +103,7 @@ impl Session {
             pending: None,
             stats: Stats { n_prompt: ids.len() - n_reused, n_reused, start_s, ..Stats::default() },
             max_tokens,
+            broken: false,
         })
     }
 }
@@ -118,6 +121,16 @@ impl Generation<'_> {
     ///
     /// Errors: [`Error::Device`], also when the device is lost a second time before there is a token.
     pub async fn next(&mut self) -> Result<Option<Piece>> {
+        if self.broken {
+            return Err(Error::Interrupted { what: "the answer broke off".into() });
+        }
+        self.broken = true;
+        let piece = self.step_or_recover().await;
+        self.broken = piece.is_err();
+        piece
+    }
+
+    async fn step_or_recover(&mut self) -> Result<Option<Piece>> {
         match self.step().await {
             Err(error) if self.session.engine.gpu.is_lost() => {
                 tracing::warn!("{error}; going on with a new device");
