@@ -2,9 +2,8 @@
 //   q, k = RoPE(norm(q)), RoPE(norm(k)) (arXiv:2104.09864; the norm of heads where norm_eps > 0), q *= q_scale,
 //   row `position mod capacity` of the cache = k, v,
 //   out[h] = sum_j softmax_j(q[h] . k[j]) v[j] over the keys j up to the token's own, or the last `window` of them.
-// One workgroup per head of keys and split of them: its HEADS heads of queries share every key that is loaded. Keys are
-// taken TILE at a time with a running maximum (online softmax, arXiv:1805.02867): first KEY_LANES lanes per key for the
-// scores, then a lane per four numbers of the outputs, PARTS of which share the keys.
+// One workgroup per head of keys and split of them: its HEADS heads of queries share every key that is loaded, in
+// lib/keys_tiled.wgsl or lib/keys_eight.wgsl.
 // A token with few keys has one split, which writes the output. More of them leave in `out`, from partials_at on and
 // for each head and split, the unscaled sum, its maximum and its sum of weights, for `attend_merge`.
 struct Params {
@@ -28,6 +27,9 @@ const QUADS = HEAD_DIM / 4u;
 const GROUPS = (HEAD_DIM + 31u) / 32u;
 const FRESH = HEAD_DIM + 32u;
 const LOWEST = -3.0e38;
+// The keys of a workgroup, [first, last) of those before `end`, and where a row of the cache has the head's numbers:
+// first unit of codes, first unit of all heads' scales, and the head's first scale; and whose results these are.
+struct Span { first: u32, last: u32, end: u32, row_units: u32, codes: u32, scales: u32, first_scale: u32, first_head: u32, n_splits: u32, split: u32 }
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> step: array<u32>;                  // n_tokens, position, first row of angles, ...
 @group(0) @binding(2) var<storage, read> qkv: array<f32>;                   // heads of q, k, then v
@@ -41,11 +43,13 @@ var<workgroup> query: array<vec4<f32>, HEADS * QUADS>;
 // The token's own key and value, and behind each the first 32 numbers of the next head's: with an odd number of groups
 // to a head, two heads' scales share a word of a quantised cache.
 var<workgroup> fresh: array<f32, 2u * FRESH>;
-var<workgroup> scores: array<f32, HEADS * TILE>;
-var<workgroup> outputs: array<vec4<f32>, PARTS * HEADS * QUADS>;
 
-// The row that lies `slot` rows from the first; a tile holds fewer keys than the cache has rows.
-fn row_of(slot: u32) -> u32 { return select(slot, slot - params.capacity, slot >= params.capacity); }
+// Where head `h` of a span leaves its HEAD_DIM results, or its sum, maximum and sum of weights if there are more splits.
+fn out_at(span: Span, h: u32) -> u32 {
+    let head = span.first_head + h;
+    if span.n_splits == 1u { return head * HEAD_DIM; }
+    return params.partials_at + (head * span.n_splits + span.split) * (HEAD_DIM + 2u);
+}
 
 // What the numbers of the head that begins at `head` are multiplied by before the norm's weight.
 fn head_scale(head: u32) -> f32 {
@@ -85,11 +89,8 @@ fn main(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) group
     let chunk = (end - begin + n_splits - 1u) / n_splits;
     let first_key = min(end, begin + group.y * chunk);
     let last_key = min(end, first_key + chunk); // the one after the last
-    let row_units = cache_row(params.part_kv_heads, HEAD_DIM);
-    // Within a row: the head's first unit of codes, and the first unit of scales.
-    let codes = cache_head(kv_head, HEAD_DIM);
-    let scales = cache_head(params.part_kv_heads, HEAD_DIM);
-    let first_scale = kv_head * GROUPS;
+    let span = Span(first_key, last_key, end, cache_row(params.part_kv_heads, HEAD_DIM), cache_head(kv_head, HEAD_DIM),
+        cache_head(params.part_kv_heads, HEAD_DIM), kv_head * GROUPS, first_head, n_splits, group.y);
 
     for (var i = lane; i < HEADS * QUADS; i += WIDTH) {
         let head = (first_head + i / QUADS) * HEAD_DIM;
@@ -98,7 +99,6 @@ fn main(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) group
         query[i] = params.q_scale * vec4<f32>(rotated(head, d, scale, true), rotated(head, d + 1u, scale, true),
             rotated(head, d + 2u, scale, true), rotated(head, d + 3u, scale, true));
     }
-    for (var i = lane; i < PARTS * HEADS * QUADS; i += WIDTH) { outputs[i] = vec4<f32>(0.0); }
     // The split of the last key appends the token's own.
     let appends = first_key < end && last_key == end;
     if appends {
@@ -118,97 +118,10 @@ fn main(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) group
     }
     workgroupBarrier();
     if appends {
-        let row = step[1] % params.capacity * row_units;
-        cache_append(lane, kv_head, row + codes, row + scales);
+        let row = step[1] % params.capacity * span.row_units;
+        cache_append(lane, kv_head, row + span.codes, row + span.scales);
     }
     storageBarrier();
     workgroupBarrier();
-
-    var running_max: array<f32, HEADS>;
-    var running_sum: array<f32, HEADS>;
-    for (var h = 0u; h < HEADS; h++) { running_max[h] = LOWEST; running_sum[h] = 0.0; }
-    for (var tile = first_key; tile < last_key; tile += TILE) {
-        let n_keys = min(TILE, last_key - tile);
-        let first_row = tile % params.capacity;
-        var own_max: array<f32, HEADS>;
-        for (var h = 0u; h < HEADS; h++) { own_max[h] = LOWEST; }
-        // The bounds are uniform, since key_sum may add over lanes; a lane past the end repeats the last key.
-        for (var base = 0u; base < n_keys; base += WIDTH / KEY_LANES) {
-            let j = base + lane / KEY_LANES;
-            let key = min(j, n_keys - 1u);
-            let row = row_of(first_row + key) * row_units;
-            let is_own = tile + key + 1u == end;
-            var dots: array<f32, HEADS>;
-            for (var h = 0u; h < HEADS; h++) { dots[h] = 0.0; }
-            for (var g = 0u; g < GROUPS; g++) {
-                var sums: array<f32, HEADS>;
-                for (var h = 0u; h < HEADS; h++) { sums[h] = 0.0; }
-                for (var q = lane % KEY_LANES; q < min(8u, QUADS - g * 8u); q += KEY_LANES) {
-                    let quad = g * 8u + q;
-                    let k = cache_decode(k_cache[row + codes + cache_unit(quad)], quad);
-                    for (var h = 0u; h < HEADS; h++) { sums[h] += dot(query[h * QUADS + quad], k); }
-                }
-                var scale = 1.0;
-                if CACHE_SCALED {
-                    let at = first_scale + g;
-                    scale = select(cache_scale(k_cache[row + scales + at / 2u], at), fresh_scale(0u, g), is_own);
-                }
-                for (var h = 0u; h < HEADS; h++) { dots[h] += sums[h] * scale; }
-            }
-            for (var h = 0u; h < HEADS; h++) {
-                let score = key_sum(dots[h]);
-                if j < n_keys && lane % KEY_LANES == 0u { scores[h * TILE + j] = score; }
-                own_max[h] = max(own_max[h], score);
-            }
-        }
-        var shrink: array<f32, HEADS>;
-        for (var h = 0u; h < HEADS; h++) {
-            let new_max = max(running_max[h], reduce_max(lane, own_max[h]));
-            shrink[h] = exp(running_max[h] - new_max);
-            running_max[h] = new_max;
-        }
-        workgroupBarrier(); // all lanes see all scores
-        for (var h = 0u; h < HEADS; h++) {
-            var own_sum = 0.0;
-            for (var j = lane; j < n_keys; j += WIDTH) {
-                let weight = exp(scores[h * TILE + j] - running_max[h]);
-                scores[h * TILE + j] = weight;
-                own_sum += weight;
-            }
-            running_sum[h] = running_sum[h] * shrink[h] + reduce_sum(lane, own_sum);
-        }
-        workgroupBarrier(); // and all weights
-        for (var i = lane; i < PARTS * QUADS; i += WIDTH) {
-            let quad = i % QUADS;
-            var sums: array<vec4<f32>, HEADS>;
-            for (var h = 0u; h < HEADS; h++) { sums[h] = outputs[h * PARTS * QUADS + i] * shrink[h]; }
-            for (var j = i / QUADS; j < n_keys; j += PARTS) {
-                let row = row_of(first_row + j) * row_units;
-                var v = cache_decode(v_cache[row + codes + cache_unit(quad)], quad);
-                if CACHE_SCALED {
-                    let g = quad / 8u;
-                    let at = first_scale + g;
-                    let is_own = tile + j + 1u == end;
-                    v *= select(cache_scale(v_cache[row + scales + at / 2u], at), fresh_scale(1u, g), is_own);
-                }
-                for (var h = 0u; h < HEADS; h++) { sums[h] += scores[h * TILE + j] * v; }
-            }
-            for (var h = 0u; h < HEADS; h++) { outputs[h * PARTS * QUADS + i] = sums[h]; }
-        }
-        workgroupBarrier(); // the weights have been used
-    }
-    for (var h = 0u; h < HEADS; h++) {
-        let head = first_head + h;
-        let at = select(params.partials_at + (head * n_splits + group.y) * (HEAD_DIM + 2u), head * HEAD_DIM, n_splits == 1u);
-        let divisor = select(1.0, running_sum[h], n_splits == 1u);
-        for (var i = lane; i < QUADS; i += WIDTH) {
-            var sum = vec4<f32>(0.0);
-            for (var part = 0u; part < PARTS; part++) { sum += outputs[(h * PARTS + part) * QUADS + i]; }
-            for (var j = 0u; j < 4u; j++) { out[at + i * 4u + j] = sum[j] / divisor; }
-        }
-        if lane == 0u && n_splits > 1u {
-            out[at + HEAD_DIM] = running_max[h];
-            out[at + HEAD_DIM + 1u] = running_sum[h];
-        }
-    }
+    attend_span(lane, span);
 }

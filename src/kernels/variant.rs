@@ -215,7 +215,12 @@ impl Kernel {
             fragment(if lane8 { "lane8_shuffle".into() } else { "lane8".into() });
         }
         if self.needs.heads {
-            fragment(if four_lanes { "key_lanes".into() } else { "key_lane".into() });
+            if tuning.attention.one_subgroup {
+                fragment("keys_eight".into());
+            } else {
+                fragment("keys_tiled".into());
+                fragment(if four_lanes { "key_lanes".into() } else { "key_lane".into() });
+            }
         }
         if self.needs.weights && (self.needs.eight || self.needs.staged || self.needs.coop) {
             fragment("dequantise".into());
@@ -366,6 +371,8 @@ fn fragment(name: &str) -> &'static str {
         "norm_shared" => include_str!("../../shaders/lib/norm_shared.wgsl"),
         "lane8" => include_str!("../../shaders/lib/lane8.wgsl"),
         "lane8_shuffle" => include_str!("../../shaders/lib/lane8_shuffle.wgsl"),
+        "keys_tiled" => include_str!("../../shaders/lib/keys_tiled.wgsl"),
+        "keys_eight" => include_str!("../../shaders/lib/keys_eight.wgsl"),
         "key_lane" => include_str!("../../shaders/lib/key_lane.wgsl"),
         "key_lanes" => include_str!("../../shaders/lib/key_lanes.wgsl"),
         "reduce_one" => include_str!("../../shaders/lib/reduce_one.wgsl"),
