@@ -18,7 +18,7 @@ pub enum XSource {
 pub struct AttentionTuning {
     /// Invocations per workgroup.
     pub width: u32,
-    /// A workgroup is one subgroup, so that it reduces without barriers.
+    /// A workgroup is one subgroup of exactly eight lanes, which keeps eight keys in registers.
     pub one_subgroup: bool,
     /// Four lanes share a key; needs subgroups.
     pub four_lanes: bool,
@@ -146,10 +146,11 @@ impl Kernel {
         let tuning = variant.tuning;
         let broadcast = (self.needs.x || self.needs.eight) && tuning.x_source == XSource::Broadcast;
         let shared_norm = self.needs.norm && tuning.k_split > 1;
-        let reduces = self.needs.reduce || shared_norm;
+        let eight_keys = self.needs.heads && tuning.attention.one_subgroup;
+        let reduces = self.needs.reduce && !eight_keys || shared_norm;
         let four_lanes = self.needs.heads && tuning.attention.four_lanes;
         let lane8 = self.needs.lane8 && tuning.lane8;
-        let subgroups = broadcast || reduces && tuning.subgroups || four_lanes || lane8 || self.needs.coop;
+        let subgroups = broadcast || reduces && tuning.subgroups || eight_keys || four_lanes || lane8 || self.needs.coop;
         let Tuning { reduce_width, k_split, tiles, .. } = tuning;
         let enable = if subgroups { platform::ENABLE_SUBGROUPS } else { "" };
         let half = if self.needs.f16 { "enable f16;\n" } else { "" };
@@ -209,13 +210,17 @@ impl Kernel {
             fragment("pair_dots".into());
         }
         if self.needs.norm {
-            fragment(if shared_norm { "norm_shared".into() } else { "norm_direct".into() });
+            fragment(match (shared_norm, broadcast) {
+                (true, _) => "norm_shared".into(),
+                (false, true) => "norm_eight".into(),
+                (false, false) => "norm_direct".into(),
+            });
         }
         if self.needs.lane8 {
             fragment(if lane8 { "lane8_shuffle".into() } else { "lane8".into() });
         }
         if self.needs.heads {
-            if tuning.attention.one_subgroup {
+            if eight_keys {
                 fragment("keys_eight".into());
             } else {
                 fragment("keys_tiled".into());
@@ -235,11 +240,7 @@ impl Kernel {
             fragment(if broadcast { "eight_broadcast".into() } else { "eight_direct".into() });
         }
         if reduces {
-            fragment(match (tuning.subgroups, self.needs.heads && tuning.attention.one_subgroup) {
-                (false, _) => "reduce".into(),
-                (true, false) => "reduce_subgroup".into(),
-                (true, true) => "reduce_one".into(),
-            });
+            fragment(if tuning.subgroups { "reduce_subgroup".into() } else { "reduce".into() });
         }
         if self.needs.cache {
             let cache = variant.cache.expect("a kernel with a cache needs its format");
@@ -367,6 +368,7 @@ fn fragment(name: &str) -> &'static str {
         "cache_store_groups" => include_str!("../../shaders/lib/cache_store_groups.wgsl"),
         "pair_dots" => include_str!("../../shaders/lib/pair_dots.wgsl"),
         "tile_dots" => include_str!("../../shaders/lib/tile_dots.wgsl"),
+        "norm_eight" => include_str!("../../shaders/lib/norm_eight.wgsl"),
         "norm_direct" => include_str!("../../shaders/lib/norm_direct.wgsl"),
         "norm_shared" => include_str!("../../shaders/lib/norm_shared.wgsl"),
         "lane8" => include_str!("../../shaders/lib/lane8.wgsl"),
@@ -375,7 +377,6 @@ fn fragment(name: &str) -> &'static str {
         "keys_eight" => include_str!("../../shaders/lib/keys_eight.wgsl"),
         "key_lane" => include_str!("../../shaders/lib/key_lane.wgsl"),
         "key_lanes" => include_str!("../../shaders/lib/key_lanes.wgsl"),
-        "reduce_one" => include_str!("../../shaders/lib/reduce_one.wgsl"),
         "cache_append_plain" => include_str!("../../shaders/lib/cache_append_plain.wgsl"),
         "cache_append_groups" => include_str!("../../shaders/lib/cache_append_groups.wgsl"),
         "sampling" => include_str!("../../shaders/lib/sampling.wgsl"),
