@@ -33,6 +33,10 @@ pub(super) fn cases(kernel: &'static Kernel, variant: Variant) -> Option<Box<dyn
         "probe_shared" => Box::new(
             [(64, 7), (1, 1), (100, 41)].into_iter().map(move |(n, s)| build(format!("{n} steps")).arithmetic([n, s])),
         ),
+        "probe_coop" => {
+            let side = variant.tuning.prompt.coop.map_or(1, |shape| shape.side);
+            Box::new([1, 8, 300].into_iter().map(move |n| build(format!("{n} steps")).arithmetic([n, side])))
+        }
         "probe_touch" => Box::new([(32, 1), (5, 7), (3, u32::MAX)].into_iter().map(move |(n, add)| {
             let mut builder = build(format!("{n} words"));
             let words = builder.words("words", 40);

@@ -4,7 +4,7 @@ use super::probes::{Extent, INDEPENDENT, Kind, ONE, Probe, Probes, TOUCH};
 use crate::{
     backend::{Gpu, check, lockstep::first_difference},
     error::{Error, Result},
-    kernels::{Unit, measure::PROBE_VARIANT},
+    kernels::Unit,
     timing::{self, Method, Timer, Timing, plausible_rate},
 };
 
@@ -98,8 +98,8 @@ impl Ceilings {
         self.copy.iter().rev().find_map(|point| point.bytes_per_s.value)
     }
 
-    /// Operations a second of a unit; f32's where the device has no such unit. Nothing measures cooperative matrices yet,
-    /// and f32 is no ceiling for them.
+    /// Operations a second of a unit; f32's where the device has no such unit. F32 is no
+    /// ceiling for cooperative matrices.
     pub fn operations_per_s(&self, unit: Unit) -> Option<f64> {
         let own = match unit {
             Unit::F32 => &self.f32,
@@ -166,7 +166,10 @@ pub async fn measure_ceilings(gpu: &Gpu, method: &Method, mut progress: impl FnM
         f32: best(Kind::F32),
         f16: if gpu.report.f16 { best(Kind::F16) } else { Ceiling::missing("the device has no f16") },
         dot8: best(Kind::Dot8),
-        cooperative_matrix: Ceiling::missing("not measured: there is no probe for cooperative matrices"),
+        cooperative_matrix: match gpu.report.coop {
+            Some(_) => best(Kind::CooperativeMatrix),
+            None => Ceiling::missing("the device has none of f16 that wgpu knows of"),
+        },
         workgroup_memory: best(Kind::WorkgroupMemory),
         dependent_dispatch_s: best(Kind::DependentDispatch),
         independent_dispatch_s: best(Kind::IndependentDispatch),
@@ -215,11 +218,12 @@ async fn allocate(gpu: &Gpu, method: &Method, copies_only: bool) -> Result<Probe
 
 /// A probe's time as a ceiling, if it computes what it should: in its test's shapes, and in what was timed.
 async fn judge(gpu: &Gpu, probes: &Probes, probe: &Probe, timing: &Timing) -> Result<Ceiling> {
-    let outcomes = check::check(gpu, probe.kernel, PROBE_VARIANT).await?;
+    let last = *probe.item.dispatches.last().expect("a probe has dispatches");
+    let outcomes = check::check(gpu, probe.kernel, probes.plan.dispatches[last].variant).await?;
     if let Some(bad) = first_difference(&outcomes) {
         return Ok(Ceiling::missing(format!("{} computes something else ({})", probe.kernel.name, bad.label)));
     }
-    gpu.run_one(&probes.program, *probe.item.dispatches.last().expect("a probe has dispatches"), ONE);
+    gpu.run_one(&probes.program, last, ONE);
     if !probes.was_done(gpu, probe).await? {
         return Ok(Ceiling::missing(format!("{} left undone what was timed", probe.kernel.name)));
     }

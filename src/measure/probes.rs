@@ -10,8 +10,8 @@ use crate::{
     kernels::{
         CacheFormat, Call, Kernel,
         measure::{
-            DOT8_OPERATIONS, FLOAT_OPERATIONS, PROBE_COPY, PROBE_DOT8, PROBE_F16, PROBE_F32, PROBE_READ, PROBE_SHARED,
-            PROBE_TOUCH, PROBE_VARIANT, PROBE_WIDTH, SHARED_BYTES,
+            DOT8_OPERATIONS, FLOAT_OPERATIONS, PROBE_COOP, PROBE_COPY, PROBE_DOT8, PROBE_F16, PROBE_F32, PROBE_READ,
+            PROBE_SHARED, PROBE_TOUCH, PROBE_WIDTH, SHARED_BYTES, coop_operations, probe_variant,
         },
     },
     placement::Placement,
@@ -37,6 +37,7 @@ pub(super) enum Kind {
     F32,
     F16,
     Dot8,
+    CooperativeMatrix,
     WorkgroupMemory,
     DependentDispatch,
     IndependentDispatch,
@@ -191,7 +192,7 @@ impl Maker<'_> {
         self.plan.push(Dispatch {
             label: format!("{}{}", kernel.name, self.plan.dispatches.len()),
             kernel,
-            variant: PROBE_VARIANT,
+            variant: probe_variant(kernel, self.gpu.report.coop),
             params,
             reads: reads.to_vec(),
             writes: vec![write],
@@ -270,6 +271,12 @@ impl Maker<'_> {
             let dispatch = self.push(kernel, params.to_vec(), &[x], y, groups);
             let amount = (groups * PROBE_WIDTH * per_step * params[0] as usize) as f64;
             self.probe(kind, kernel, vec![dispatch], amount);
+        }
+        if let Some(shape) = self.gpu.report.coop {
+            let n_steps = 512;
+            let dispatch = self.push(&PROBE_COOP, vec![n_steps, shape.side], &[x], y, groups);
+            let amount = (groups * coop_operations(shape) * n_steps as usize) as f64;
+            self.probe(Kind::CooperativeMatrix, &PROBE_COOP, vec![dispatch], amount);
         }
     }
 }
