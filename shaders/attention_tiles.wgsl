@@ -139,6 +139,8 @@ fn main(@builtin(local_invocation_index) lane: u32, @builtin(workgroup_id) group
         let finish = select(1.0, 1.0 / running_sum, tile + KEYS >= end);
         if quarter == 0u { factors[query] = vec2<f32>(shrink * finish, finish); }
         workgroupBarrier();
+        // A value that is no number or infinite spoils all queries of its tile, also those that came before it and weight
+        // it with 0: the prompt that it is in fails either way.
         for (var chunk = 0u; chunk < quads; chunk += 16u) {
             let quad = min(chunk + column, quads - 1u);
             var o = mat4x4<f32>();

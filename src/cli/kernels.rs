@@ -10,7 +10,7 @@ use anyhow::Context;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::{
-    io::Write,
+    io::{Read, Write},
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -108,8 +108,16 @@ impl Kernels {
     }
 }
 
+/// Larger than any examination.
+const MAX_BYTES: u64 = 64 << 20;
+
 fn read(path: &Path) -> anyhow::Result<Examination> {
     let source = |source| crate::Error::Io { path: path.into(), source };
-    let text = std::fs::read_to_string(path).map_err(source)?;
-    Ok(parse(&path.display().to_string(), &text)?)
+    let name = path.display().to_string();
+    let mut text = String::new();
+    std::fs::File::open(path).and_then(|file| file.take(MAX_BYTES + 1).read_to_string(&mut text)).map_err(source)?;
+    if text.len() as u64 > MAX_BYTES {
+        return Err(crate::Error::corrupt(&name, "it is too large for an examination").into());
+    }
+    Ok(parse(&name, &text)?)
 }

@@ -16,7 +16,7 @@ mod synth;
 mod tune;
 
 use crate::error::Error;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::{io::IsTerminal, process::ExitCode};
 
 #[derive(Debug, Parser)]
@@ -74,7 +74,7 @@ pub fn main() -> ExitCode {
         // SAFETY: the program has one thread so far.
         unsafe { std::env::set_var("NODEVICE_SELECT", "1") };
     }
-    let arguments = Arguments::parse();
+    let arguments = arguments();
     let level = ["warn", "info", "debug", "trace"][arguments.verbose.min(3) as usize];
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(format!("pocketlm={level},wgpu=error,naga=error")));
@@ -120,4 +120,12 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 /// Bytes in the unit that people read most easily.
 fn human_bytes(bytes: u64) -> String {
     indicatif::BinaryBytes(bytes).to_string()
+}
+
+fn arguments() -> Arguments {
+    // What is kept of an adapter can be looked at without a model.
+    let alone = ["shape", "show", "reset", "import"];
+    let model = |argument: clap::Arg| argument.required_unless_present_any(alone);
+    let command = Arguments::command().mut_subcommand("tune", |tune| tune.mut_arg("model", model));
+    Arguments::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit())
 }

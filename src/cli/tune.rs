@@ -18,13 +18,13 @@ pub struct Tune {
     /// Print what is known and measure nothing
     #[arg(long, conflicts_with = "reset")]
     show: bool,
-    /// Forget what is known of this adapter, then measure
+    /// Forget what is known of this adapter, then measure if there is a MODEL
     #[arg(long)]
     reset: bool,
     /// Write what is known of this adapter to FILE as well
     #[arg(long, value_name = "FILE")]
     export: Option<PathBuf>,
-    /// Take over what was exported on a device like this one, then measure what it lacks
+    /// Take over what was exported on a device like this one, then measure what it lacks if there is a MODEL
     #[arg(long, value_name = "FILE")]
     import: Option<PathBuf>,
 }
@@ -44,7 +44,8 @@ impl Tune {
         if self.import.is_some() || self.reset {
             kept.save(&gpu);
         }
-        if !self.show {
+        let measures = !self.show && (self.model.model.is_some() || self.model.shape.is_some());
+        if measures {
             let file = self.model.file()?;
             let session = SessionOptions { context: Some(1024), ..self.model.session_options(false) };
             let options = EngineOptions { session: Some(session), tune: Some(false), ..self.model.engine_options() };

@@ -150,7 +150,8 @@ impl Kernel {
         let reduces = self.needs.reduce && !eight_keys || shared_norm;
         let four_lanes = self.needs.heads && tuning.attention.four_lanes;
         let lane8 = self.needs.lane8 && tuning.lane8;
-        let subgroups = broadcast || reduces && tuning.subgroups || eight_keys || four_lanes || lane8 || self.needs.coop;
+        let subgroups =
+            broadcast || reduces && tuning.subgroups || eight_keys || four_lanes || lane8 || self.needs.coop;
         let Tuning { reduce_width, k_split, tiles, .. } = tuning;
         let enable = if subgroups { platform::ENABLE_SUBGROUPS } else { "" };
         let half = if self.needs.f16 { "enable f16;\n" } else { "" };

@@ -74,6 +74,37 @@ pub struct BenchRow {
     pub bandwidth_share: Option<f64>,
 }
 
+/// What more context costs: a row against that of the smallest depth.
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
+pub struct DepthCost {
+    /// Seconds and bytes that a token takes more.
+    pub more_s: f64,
+    pub more_bytes: u64,
+    /// Bytes a second at which these, and those of the other row, are read.
+    pub more_bytes_per_s: f64,
+    pub other_bytes_per_s: f64,
+}
+
+impl Bench {
+    /// What the depth of each decode row costs, where it costs something that was measured.
+    pub fn depth_costs(&self) -> Vec<(&BenchRow, DepthCost)> {
+        let decodes = || self.rows.iter().filter_map(|row| Some((row, row.bytes_per_token?)));
+        let Some((base, base_bytes)) = decodes().min_by_key(|(row, _)| row.depth) else { return Vec::new() };
+        let cost = |(row, bytes): (&'_ BenchRow, u64)| {
+            let (more_s, more_bytes) = (1.0 / row.median - 1.0 / base.median, bytes.checked_sub(base_bytes)?);
+            // Times that differ by less than they vary say nothing.
+            let told = more_bytes > 0 && row.high < base.low;
+            told.then_some(DepthCost {
+                more_s,
+                more_bytes,
+                more_bytes_per_s: more_bytes as f64 / more_s,
+                other_bytes_per_s: base_bytes as f64 * base.median,
+            })
+        };
+        decodes().filter_map(|(row, bytes)| Some((row, cost((row, bytes))?))).collect()
+    }
+}
+
 /// What was asked of the device in one step.
 #[derive(Debug, Clone, Copy, Default, PartialEq, serde::Serialize)]
 pub struct PathTaken {

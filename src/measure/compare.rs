@@ -72,6 +72,10 @@ pub fn parse(file: &str, text: &str) -> Result<Examination> {
     let found: Examination = serde_json::from_value(value).map_err(|e| Error::corrupt(file, e.to_string()))?;
     for (name, timing) in timings(&found) {
         let Timing { median_s, low_s, high_s, .. } = timing;
+        // Names are shown on a terminal; none of ours has anything in it that steers one.
+        if name.chars().any(char::is_control) {
+            return Err(Error::corrupt(file, format!("the name {name:?} has control characters in it")));
+        }
         // Not-a-number is none of these either.
         if !(median_s.is_finite() && low_s <= median_s && median_s <= high_s) {
             return Err(Error::corrupt(file, format!("the time of `{name}` is {low_s} to {high_s} around {median_s}")));

@@ -224,7 +224,24 @@ pub fn bench_talk(bench: &Bench) -> Vec<String> {
 /// A bench's rows as aligned columns; counts are of a token when decoding, of the whole prompt otherwise.
 pub fn bench_table(bench: &Bench) -> String {
     let rows: Vec<_> = std::iter::once(HEADINGS.map(String::from)).chain(bench.rows.iter().map(cells)).collect();
-    columns("", &rows, &[0])
+    columns("", &rows, &[0]) + &depth_costs(bench)
+}
+
+/// A line for each depth that says what its keys and values cost.
+fn depth_costs(bench: &Bench) -> String {
+    let mut out = String::new();
+    for (row, cost) in bench.depth_costs() {
+        let _ = writeln!(
+            out,
+            "{}: {} and {} a token more than without, {}; the rest of a token is read at {}",
+            row.test,
+            time(cost.more_s),
+            bytes(cost.more_bytes),
+            rate(cost.more_bytes_per_s, "B/s"),
+            rate(cost.other_bytes_per_s, "B/s"),
+        );
+    }
+    out
 }
 
 /// A bench's rows with the columns that llama-bench has, so that the lines of both can stand in one table.
