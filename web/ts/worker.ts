@@ -2,10 +2,13 @@
 // heard in between.
 
 import init, {
-  Engine, Session, Sha256, adapters, bench, blockHash, doctor, kernels, shapeNames,
+  Engine, Session, Sha256, Stop, adapters, bench, blockHash, doctor, kernels, shapeNames,
 } from "../pkg/pocketlm.js";
-import { Model, openSync, type Digests, type Origin, type PageFile, type Room, type Transfer } from "./download.js";
+import type { Digests } from "./blocks.js";
+import { Model, type Room, type Terms, type Transfer } from "./download.js";
+import type { Origin } from "./origin.js";
 import type { Call, Failure, FromWorker, LoadOptions, Progress, ToWorker } from "./protocol.js";
+import { openSaved, writeSaved } from "./saved.js";
 import { PocketError } from "./store.js";
 
 const scope = self as unknown as { postMessage(message: FromWorker): void; onmessage: ((event: MessageEvent<ToWorker>) => void) | null };
@@ -26,21 +29,20 @@ const DEFAULT_LIMITS: Record<string, number> = {
   maxComputeWorkgroupSizeY: 256, maxComputeWorkgroupSizeZ: 64, maxComputeWorkgroupsPerDimension: 65535,
 };
 
-/** Adapters of this worker, with the limits that are wanted. */
-function watchAdapters(limits?: "default"): void {
+/** Adapters of this worker, with the limits and features that are wanted. */
+function watchAdapters({ limits, features }: LoadOptions): void {
   const adapter = (self as any).GPUAdapter?.prototype;
   if (!adapter) return;
   const { requestDevice } = adapter;
   adapter.requestDevice = async function (...args: unknown[]) {
     return (device = await requestDevice.apply(this, args));
   };
-  if (limits !== "default") return;
-  const { get } = Object.getOwnPropertyDescriptor(adapter, "limits")!;
-  const limited = function (this: unknown) {
-    const real = get!.call(this);
-    return new Proxy(real, { get: (_, name: string) => DEFAULT_LIMITS[name] ?? real[name] });
+  const replace = (name: string, change: (real: any) => unknown) => {
+    const { get } = Object.getOwnPropertyDescriptor(adapter, name)!;
+    Object.defineProperty(adapter, name, { get: function (this: unknown) { return change(get!.call(this)); }, configurable: true });
   };
-  Object.defineProperty(adapter, "limits", { get: limited, configurable: true });
+  if (limits === "default") replace("limits", (real) => new Proxy(real, { get: (_, name: string) => DEFAULT_LIMITS[name] ?? real[name] }));
+  if (features === "none") replace("features", () => new Set());
 }
 
 interface Context {
@@ -83,22 +85,42 @@ const methods: Record<string, (context: Context, ...args: any[]) => unknown> = {
   },
 };
 
+/** How long nothing may come before a connection is given up, where nothing is said. */
+const STALL_MS = 30_000;
+
+const terms = ({ signal }: Context, options: LoadOptions, room: Room, told: Terms["told"]): Terms =>
+  ({ signal, stallMs: options.stallMs ?? STALL_MS, room, digests, told });
+
+/** What an abort ends at once: the page stops this worker then, whatever it is doing. */
+function unlessAborted<T>(signal: AbortSignal, work: Promise<T>): Promise<T> {
+  return new Promise((resolve, reject) => {
+    const stop = () => reject(signal.reason);
+    if (signal.aborted) stop();
+    signal.addEventListener("abort", stop);
+    work.then(resolve, reject);
+  });
+}
+
 /** Bench or kernels, on a shape or on a model in storage. */
-async function measure({ signal, tell }: Context, run: typeof bench, source: Origin | { shape: string }, options: LoadOptions, room: Room): Promise<unknown> {
-  watchAdapters(options.limits);
+async function measure(context: Context, run: typeof bench, source: Origin | { shape: string }, options: LoadOptions, room: Room): Promise<unknown> {
+  const { signal, tell } = context;
+  watchAdapters(options);
   const progress = (what: string, share: number) => tell({ what, share });
   const text = JSON.stringify(options);
-  if ("shape" in source) return JSON.parse(await run(source.shape, undefined, text, progress));
-  const file = await Model.open(source, room, digests, signal, (transfer) => tell({ what: "loading", share: transfer.doneBytes / transfer.totalBytes }));
+  if ("shape" in source) return JSON.parse(await unlessAborted(signal, run(source.shape, undefined, text, progress)));
+  const file = await Model.open(source, terms(context, options, room, (transfer) => tell({ what: "loading", share: transfer.doneBytes / transfer.totalBytes })));
   try {
-    return JSON.parse(await run(source.name, file as PageFile, text, progress));
+    return JSON.parse(await unlessAborted(signal, run(source.name, file, text, progress)));
+  } catch (error) {
+    throw file.failure ?? error;
   } finally {
     file.close();
   }
 }
 
-async function load({ signal, tell }: Context, source: Origin | { shape: string }, options: LoadOptions, room: Room): Promise<unknown> {
-  watchAdapters(options.limits);
+async function load(context: Context, source: Origin | { shape: string }, options: LoadOptions, room: Room): Promise<unknown> {
+  const { signal, tell } = context;
+  watchAdapters(options);
   const begun = performance.now();
   let transfer: Transfer | undefined;
   let told = 0;
@@ -120,11 +142,11 @@ async function load({ signal, tell }: Context, source: Origin | { shape: string 
   progress({ phase: "starting", doneBytes: 0, totalBytes: 0 });
   const text = JSON.stringify(options);
   if ("shape" in source) {
-    engine = await Engine.load(source.shape, undefined, text, onUpload);
+    engine = await unlessAborted(signal, Engine.load(source.shape, undefined, text, onUpload));
   } else {
-    model = await Model.open(source, room, digests, signal, onTransfer);
+    model = await Model.open(source, terms(context, options, room, onTransfer));
     try {
-      engine = await Engine.load(source.name, model as PageFile, text, onUpload);
+      engine = await unlessAborted(signal, Engine.load(source.name, model, text, onUpload));
       await model.finish();
     } catch (error) {
       const failure = model.failure;
@@ -141,39 +163,34 @@ async function generate({ signal, tell }: Context, session: number, prompt: stri
   const whole = Array.isArray(prompt);
   const ids = typeof prompt === "string" ? loaded().encode(prompt)
     : whole ? loaded().encodeChat(JSON.stringify(prompt)) : (prompt as Uint32Array);
-  const heard = (text: string, token?: number) => {
-    tell({ text, token });
-    return signal.aborted;
-  };
-  return JSON.parse(await opened(session).generate(ids, whole, JSON.stringify(options), heard));
-}
-
-/** Files of saved sessions lie beside the models' folders. */
-async function savedFile(name: string, create: boolean): Promise<FileSystemFileHandle> {
-  const root = await navigator.storage.getDirectory();
-  const folder = await root.getDirectoryHandle("pocketlm-sessions", { create: true });
-  return await folder.getFileHandle(encodeURIComponent(name), { create });
+  const stop = new Stop();
+  if (signal.aborted) stop.set();
+  signal.addEventListener("abort", () => stop.set());
+  const heard = (text: string, token?: number) => tell({ text, token });
+  return JSON.parse(await opened(session).generate(ids, JSON.stringify({ ...options, whole }), stop, heard));
 }
 
 async function save(_: Context, session: number, name: string, note: unknown): Promise<void> {
-  const handle = await openSync(await savedFile(name, true));
-  try {
-    // An unfinished file has no end that fits its head, and is refused when it is read.
-    handle.truncate(0);
-    let at = 0;
-    const sink = { write: (bytes: Uint8Array) => void (at += handle.write(bytes, { at })) };
-    await opened(session).save(sink, JSON.stringify(note ?? null));
-    handle.flush();
-  } finally {
-    handle.close();
-  }
+  await writeSaved(name, async (write) => {
+    // What storage says is clearer than what the engine makes of it.
+    let failed: unknown;
+    const sink = {
+      write(bytes: Uint8Array) {
+        try {
+          write(bytes);
+        } catch (error) {
+          throw (failed = error);
+        }
+      },
+    };
+    await opened(session).save(sink, JSON.stringify(note ?? null)).catch((error) => {
+      throw failed ?? error;
+    });
+  });
 }
 
 async function restore(_: Context, session: number, name: string): Promise<unknown> {
-  const handle = await savedFile(name, false).catch(() => {
-    throw new PocketError("not-found", `there is no saved session \`${name}\``);
-  });
-  const file = await handle.getFile();
+  const file = await openSaved(name);
   const read = async (offset: number, n: number) => new Uint8Array(await file.slice(offset, offset + n).arrayBuffer());
   return JSON.parse(await opened(session).restore({ size: file.size, read }));
 }
@@ -193,13 +210,14 @@ function failure(error: unknown, signal: AbortSignal): Failure {
   const { name = "Error", message = String(error), code = "", hint = "" } = (error ?? {}) as Partial<Failure>;
   if (signal.aborted || name === "AbortError") return { name: "AbortError", message: "stopped", code: "aborted", hint: "" };
   if (error instanceof WebAssembly.RuntimeError) return { name, message: `the engine broke down: ${message}`, code: "broken", hint: "this is a mistake of ours; reload the page" };
-  return { name, message, code, hint };
+  if (name === "QuotaExceededError") return { name, message: "there is no room left for this site", code: "quota", hint: "delete a model or a saved session, or free some space on the device" };
+  // The browser's own errors have numbers there that nobody uses any more.
+  return { name, message, code: error instanceof DOMException ? "io" : code, hint };
 }
 
 async function run({ id, method, args }: Call, abort: AbortController): Promise<void> {
   try {
     await memory;
-    abort.signal.throwIfAborted();
     const context = { id, signal: abort.signal, tell: (event: unknown) => scope.postMessage({ id, event }) };
     scope.postMessage({ id, result: await methods[method]!(context, ...args) });
   } catch (error) {
@@ -217,6 +235,7 @@ scope.onmessage = ({ data }) => {
   }
   const abort = new AbortController();
   aborts.set(data.id, abort);
+  if (data.aborted) abort.abort();
   // A worker that is told to give its device up must not wait for an answer that is on its way.
   if (data.method === "destroyDevice") void run(data, abort);
   else last = last.then(() => run(data, abort));
