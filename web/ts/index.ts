@@ -181,7 +181,7 @@ export class Engine {
     void navigator.storage?.persist?.().catch(() => false);
     const link = new Link();
     try {
-      const room = await storage().catch(() => ({ usage: 0, quota: Infinity }));
+      const room = await roomLeft();
       const info = await link.call<EngineInfo>("load", [await resolve(source, signal), rest, room], onProgress, signal);
       return new Engine(link, info, rest);
     } catch (error) {
@@ -321,7 +321,16 @@ export class Answer implements AsyncIterable<string> {
 }
 
 /** Models that this browser keeps. */
-export const models = { list, remove, storage, bytesText };
+export const models = { list, remove, storage, bytesText, fetch: fetchModel };
+
+/** Brings a model into the browser's storage without loading it, which needs no GPU; returns its key. */
+async function fetchModel(source: Exclude<Source, { shape: string }>, { onProgress, signal, ...rest }: Pick<EngineOptions, "onProgress" | "signal" | "stallMs"> = {}): Promise<string> {
+  const room = await roomLeft();
+  return await once("keep", [await resolve(source, signal), rest, room], onProgress, signal);
+}
+
+/** What the browser does not tell is no limit. */
+const roomLeft = () => storage().catch(() => ({ usage: 0, quota: Infinity }));
 
 /** Sessions that this browser keeps, see {@link Session.save}. */
 export const sessions = { list: listSaved, remove: removeSaved };
@@ -376,7 +385,7 @@ export function kernels(source: Source, options: MeasureOptions = {}): Promise<M
 
 async function measure<T>(method: string, source: Source, { onProgress, signal, ...rest }: MeasureOptions): Promise<T> {
   demandWebGpu();
-  const room = await storage().catch(() => ({ usage: 0, quota: Infinity }));
+  const room = await roomLeft();
   return await once(method, [await resolve(source, signal), rest, room], onProgress, signal);
 }
 

@@ -9,7 +9,7 @@ import { Model, type Room, type Terms, type Transfer } from "./download.js";
 import type { Origin } from "./origin.js";
 import type { Call, Failure, FromWorker, LoadOptions, Progress, ToWorker } from "./protocol.js";
 import { openSaved, writeSaved } from "./saved.js";
-import { PocketError } from "./store.js";
+import { PocketError, folder } from "./store.js";
 
 const scope = self as unknown as { postMessage(message: FromWorker): void; onmessage: ((event: MessageEvent<ToWorker>) => void) | null };
 const memory = init().then((wasm) => wasm.memory);
@@ -53,6 +53,7 @@ interface Context {
 
 const methods: Record<string, (context: Context, ...args: any[]) => unknown> = {
   load,
+  keep,
   info: () => JSON.parse(loaded().info()),
   encode: (_, text: string) => loaded().encode(text),
   encodeChat: (_, messages: unknown) => loaded().encodeChat(JSON.stringify(messages)),
@@ -118,35 +119,42 @@ async function measure(context: Context, run: typeof bench, source: Origin | { s
   }
 }
 
-async function load(context: Context, source: Origin | { shape: string }, options: LoadOptions, room: Room): Promise<unknown> {
-  const { signal, tell } = context;
-  watchAdapters(options);
+/** Tells how far a model has come, ten times a second at most. */
+function teller({ tell }: Context) {
   const begun = performance.now();
-  let transfer: Transfer | undefined;
   let told = 0;
-  const progress = (event: Progress, now = performance.now()) => {
-    if (event.phase === "downloading" && now - told < 100 && event.doneBytes < event.totalBytes) return;
-    told = now;
-    tell(event);
+  let transfer: Transfer | undefined;
+  const say = (progress: Progress, seldom = false) => {
+    if (seldom && performance.now() - told < 100) return;
+    told = performance.now();
+    tell(progress);
   };
-  const onTransfer = (next: Transfer) => {
-    transfer = next;
-    const rate = (next.doneBytes - next.resumedBytes) / (performance.now() - begun);
-    const secondsLeft = rate > 0 ? (next.totalBytes - next.doneBytes) / rate / 1000 : undefined;
-    progress({ ...next, secondsLeft });
+  say({ phase: "starting", doneBytes: 0, totalBytes: 0 });
+  return {
+    say,
+    came(next: Transfer) {
+      transfer = next;
+      const rate = (next.doneBytes - next.resumedBytes) / (performance.now() - begun);
+      const secondsLeft = rate > 0 ? (next.totalBytes - next.doneBytes) / rate / 1000 : undefined;
+      say({ ...next, secondsLeft }, next.phase === "downloading" && next.doneBytes < next.totalBytes);
+    },
+    uploaded(doneBytes: number, totalBytes: number) {
+      if (!transfer || transfer.doneBytes === transfer.totalBytes) say({ phase: "uploading", doneBytes, totalBytes }, true);
+    },
   };
-  const onUpload = (doneBytes: number, totalBytes: number) => {
-    const downloading = transfer && transfer.doneBytes < transfer.totalBytes;
-    if (!downloading && performance.now() - told > 100) progress({ phase: "uploading", doneBytes, totalBytes });
-  };
-  progress({ phase: "starting", doneBytes: 0, totalBytes: 0 });
+}
+
+async function load(context: Context, source: Origin | { shape: string }, options: LoadOptions, room: Room): Promise<unknown> {
+  watchAdapters(options);
+  const { say, came, uploaded } = teller(context);
+  const { signal } = context;
   const text = JSON.stringify(options);
   if ("shape" in source) {
-    engine = await unlessAborted(signal, Engine.load(source.shape, undefined, text, onUpload));
+    engine = await unlessAborted(signal, Engine.load(source.shape, undefined, text, uploaded));
   } else {
-    model = await Model.open(source, terms(context, options, room, onTransfer));
+    model = await Model.open(source, terms(context, options, room, came));
     try {
-      engine = await unlessAborted(signal, Engine.load(source.name, model, text, onUpload));
+      engine = await unlessAborted(signal, Engine.load(source.name, model, text, uploaded));
       await model.finish();
     } catch (error) {
       const failure = model.failure;
@@ -155,8 +163,23 @@ async function load(context: Context, source: Origin | { shape: string }, option
     }
   }
   const info = JSON.parse(engine.info());
-  progress({ phase: "ready", doneBytes: info.weightsBytes, totalBytes: info.weightsBytes });
+  say({ phase: "ready", doneBytes: info.weightsBytes, totalBytes: info.weightsBytes });
   return { ...info, key: model?.key };
+}
+
+/** Brings a model into storage and leaves it there. */
+async function keep(context: Context, source: Origin, options: LoadOptions, room: Room): Promise<string> {
+  // It would be lost in memory.
+  await folder();
+  const { say, came } = teller(context);
+  const file = await Model.open(source, terms(context, options, room, came));
+  try {
+    await file.finish();
+  } finally {
+    file.close();
+  }
+  say({ phase: "ready", doneBytes: file.size, totalBytes: file.size });
+  return file.key!;
 }
 
 async function generate({ signal, tell }: Context, session: number, prompt: string | unknown[] | Uint32Array, options: object): Promise<unknown> {
