@@ -60,12 +60,14 @@ pub struct Sampling {
     repeat_penalty: f32,
     seed: u64,
     pub max_tokens: Option<usize>,
+    /// The ids are the whole context; else they follow what there is.
+    pub whole: bool,
 }
 
 impl Default for Sampling {
     fn default() -> Self {
         let SamplingOptions { temperature, top_k, top_p, min_p, repeat_penalty, seed, .. } = SamplingOptions::default();
-        Self { temperature, top_k, top_p, min_p, repeat_penalty, seed, max_tokens: None }
+        Self { temperature, top_k, top_p, min_p, repeat_penalty, seed, max_tokens: None, whole: false }
     }
 }
 
@@ -95,12 +97,13 @@ pub fn json(value: &impl Serialize) -> String {
 /// The library's error as one that JavaScript can throw.
 pub fn failed(error: Error) -> JsValue {
     let mut message = error.to_string();
-    if let Error::Io { source, .. } = &error {
+    if let Error::Io { source, .. } | Error::Write { source, .. } = &error {
         message = format!("{message}: {source}");
     }
     let thrown = js_sys::Error::new(&message);
     let code = match &error {
-        Error::Io { .. } => "io",
+        Error::Io { .. } | Error::Write { .. } => "io",
+        Error::Interrupted { .. } => "aborted",
         Error::Corrupt { .. } | Error::MissingTensor { .. } | Error::Shape { .. } | Error::Config { .. } => "corrupt",
         Error::Unsupported { .. } => "unsupported",
         Error::NoAdapter { .. } => "no-adapter",

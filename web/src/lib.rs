@@ -9,16 +9,19 @@ mod instrument;
 use convert::{Options, Outcome, Sampling, failed, json};
 use js_sys::Function;
 use pocketlm::{
-    Engine, EngineOptions, Session,
+    Engine, EngineOptions, Error, Session,
     backend::{Gpu, gpu::adapters as list_adapters},
     doctor::{examine, report},
     format::{ByteSource, Gguf},
     model::{ModelFile, shapes},
     platform::{PageFile, PageSink, PlatformFile},
-    session::SavedSession,
+    session::{SavedSession, Stats},
     text::Message,
 };
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 use wasm_bindgen::prelude::*;
 
 #[wasm_bindgen(typescript_custom_section)]
@@ -132,6 +135,27 @@ impl WebEngine {
     }
 }
 
+/// Ends an answer from outside, between two tokens or two batches of its prompt.
+#[wasm_bindgen]
+#[derive(Debug, Default)]
+pub struct Stop(Arc<AtomicBool>);
+
+#[wasm_bindgen]
+impl Stop {
+    #[wasm_bindgen(constructor)]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    pub fn set(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    fn is_set(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
 /// A context on an engine.
 #[wasm_bindgen(js_name = Session)]
 #[derive(Debug)]
@@ -141,38 +165,42 @@ pub struct WebSession {
 
 #[wasm_bindgen(js_class = Session)]
 impl WebSession {
-    /// Answers to `ids`: behind what there is, or as the whole context if `whole` says so. `heard` gets each piece's text
-    /// and token and returns true to stop. Returns counts and times.
-    pub async fn generate(&mut self, ids: Vec<u32>, whole: bool, options: String, heard: Function) -> Outcome<String> {
+    /// Answers to `ids`. `heard` gets each piece's text and token; `stop` ends the answer, also in the middle of a prompt.
+    /// Returns counts and times.
+    pub async fn generate(&mut self, ids: Vec<u32>, options: String, stop: &Stop, heard: Function) -> Outcome<String> {
         let options: Sampling = convert::parse("options", &options)?;
-        let max_tokens = options.max_tokens;
+        let (whole, max_tokens) = (options.whole, options.max_tokens);
+        let tokens = self.session.tokens();
+        let n_reused = match whole {
+            true => ids.iter().zip(tokens).take_while(|(a, b)| a == b).count(),
+            false => tokens.len(),
+        };
+        self.session.stop_on(stop.0.clone());
         let begun = match whole {
+            _ if stop.is_set() => Err(Error::Interrupted { what: "it was stopped before it began".into() }),
             true => self.session.answer(&ids, options.into(), max_tokens).await,
             false => self.session.generate(&ids, options.into(), max_tokens).await,
         };
+        if let Err(Error::Interrupted { .. }) = begun {
+            drop(begun);
+            let mut stats = Stats::default();
+            (stats.n_prompt, stats.n_reused) = (self.session.tokens().len().saturating_sub(n_reused), n_reused);
+            return Ok(told(stats, "aborted".into()));
+        }
         let mut answer = begun.map_err(failed)?;
-        let mut aborted = false;
-        while let Some(piece) = answer.next().await.map_err(failed)? {
-            let stop = heard.call2(&JsValue::NULL, &piece.text.into(), &piece.token.into());
-            aborted = stop.is_ok_and(|stop| stop.is_truthy());
-            if aborted {
-                break;
+        while !stop.is_set() {
+            match answer.next().await {
+                Ok(Some(piece)) => drop(heard.call2(&JsValue::NULL, &piece.text.into(), &piece.token.into())),
+                // Where the device was lost, the whole text is processed again, and that can be stopped too.
+                Ok(None) | Err(Error::Interrupted { .. }) => break,
+                Err(error) => return Err(failed(error)),
             }
         }
         let rest = answer.finish_text();
         if !rest.is_empty() {
             let _ = heard.call2(&JsValue::NULL, &rest.into(), &JsValue::UNDEFINED);
         }
-        let (stats, stop) = (answer.stats(), answer.stop());
-        Ok(json(&serde_json::json!({
-            "promptTokens": stats.n_prompt,
-            "reusedTokens": stats.n_reused,
-            "answerTokens": stats.n_answer,
-            "promptSeconds": stats.prompt_s,
-            "answerSeconds": stats.answer_s,
-            "tokensPerSecond": rate(stats.n_answer.saturating_sub(1), stats.answer_s),
-            "stop": if aborted { "aborted".into() } else { serde_json::json!(stop) },
-        })))
+        Ok(told(answer.stats(), answer.stop().map_or("aborted".into(), |stop| serde_json::json!(stop))))
     }
 
     /// Ids of the context so far.
@@ -198,6 +226,18 @@ impl WebSession {
         self.session.restore(&saved).await.map_err(failed)?;
         Ok(json(saved.note()))
     }
+}
+
+fn told(stats: Stats, stop: serde_json::Value) -> String {
+    json(&serde_json::json!({
+        "promptTokens": stats.n_prompt,
+        "reusedTokens": stats.n_reused,
+        "answerTokens": stats.n_answer,
+        "promptSeconds": stats.prompt_s,
+        "answerSeconds": stats.answer_s,
+        "tokensPerSecond": rate(stats.n_answer.saturating_sub(1), stats.answer_s),
+        "stop": stop,
+    }))
 }
 
 fn rate(n: usize, seconds: f64) -> f64 {

@@ -3,8 +3,9 @@ import { fileURLToPath } from "node:url";
 import { createHash } from "node:crypto";
 import fs from "node:fs";
 import path from "node:path";
-import { newPage, open } from "./browser.mjs";
+import { open, packagePage } from "./browser.mjs";
 import { check, same } from "./check.mjs";
+import { openaiTests } from "./openai.mjs";
 
 const sizeOf = (model) => fs.statSync(fileOf(model)).size;
 const fileOf = (model) => path.join(fileURLToPath(new URL(".", import.meta.url)), "../..", model);
@@ -12,8 +13,7 @@ const MEMORY_BYTES = 150 << 20;
 
 export async function apiTests(run, { server, model, prompt, options, native }) {
   const { context, close } = await open();
-  const page = await newPage(context, `${server.url}tests/blank.html`);
-  await page.waitForFunction(() => globalThis.pocketlm);
+  const page = await packagePage(context, server);
   const given = { model, prompt, options };
   // What every test after the first begins with: the model from storage, an answer.
   const answer = (on = page, more = {}) => on.evaluate(async ({ model, prompt, options, load }) => {
@@ -81,6 +81,39 @@ export async function apiTests(run, { server, model, prompt, options, native }) 
     same("ids", found.ids, native.slice(4, 7));
   });
 
+  await run("saved sessions are replaced whole or not at all, listed and deleted", async () => {
+    const name = "../50%";
+    const save = (note) => page.evaluate(async ([name, note]) => {
+      const session = engine.session();
+      await session.generate("One", { maxTokens: 1 }).text();
+      return await session.save(name, note).then(() => "saved", ({ code, message }) => ({ code, message }));
+    }, [name, note]);
+    const note = () => page.evaluate(async (name) => await engine.session().restore(name).catch(({ code }) => code), name);
+    const list = () => page.evaluate(() => pocketlm.sessions.list());
+    same("saving", await save(1), "saved");
+    const [{ bytes, saved }] = await list();
+    check("it has a size and a time", bytes > 1000 && saved > 1.7e12, `${bytes} ${saved}`);
+    // What a crash leaves of one that was being written, still open in another tab.
+    await page.evaluate(async () => {
+      const folder = await (await navigator.storage.getDirectory()).getDirectoryHandle("pocketlm-sessions");
+      globalThis.writer = await (await folder.getFileHandle("s..%2F50%25+new", { create: true })).createWritable();
+    });
+    same("saving while another tab does", (await save(2)).code, "io");
+    await page.evaluate(() => writer.abort());
+    const cdp = await context.newCDPSession(page);
+    const quota = (more) => cdp.send("Storage.overrideQuotaForOrigin", { origin: new URL(server.url).origin, ...more });
+    await quota({ quotaSize: 1e6 });
+    same("saving where there is no room", (await save(2)).code, "quota");
+    await quota({});
+    await cdp.detach();
+    same("the old one", await note(), 1);
+    same("names", (await list()).map(({ name }) => name), [name, "a test"]);
+    same("saving again", [await save(3), await note()], ["saved", 3]);
+    await page.evaluate(async (names) => { for (const name of names) await pocketlm.sessions.remove(name); }, [name, "a test"]);
+    same("what is left", [await list(), await note()], [[], "not-found"]);
+    same("deleting it again", await page.evaluate((name) => pocketlm.sessions.remove(name).catch(({ code }) => code), name), "not-found");
+  });
+
   await run("a device that is lost in the middle of an answer is replaced", async () => {
     const ids = await page.evaluate(async ({ prompt, options }) => {
       const session = engine.session();
@@ -97,22 +130,30 @@ export async function apiTests(run, { server, model, prompt, options, native }) 
     same("ids of the other session", ids[1], native);
   });
 
-  await run("a request in OpenAI's shape is answered in it", async () => {
-    const found = await page.evaluate(async () => {
-      const messages = [{ role: "system", content: "Be brief." }, { role: "user", content: "Hi" }];
-      let streamed = "";
-      let last;
-      for await (last of await engine.chat.completions.create({ messages, stream: true, temperature: 0, max_tokens: 4 })) {
-        streamed += last.choices[0].delta.content ?? "";
-      }
-      const whole = await engine.chat.completions.create({ messages, temperature: 0, max_tokens: 4 });
-      return { streamed, last, whole };
-    });
-    same("content", found.streamed, found.whole.choices[0].message.content);
-    same("finish_reason", [found.last, found.whole].map((one) => one.choices[0].finish_reason), ["length", "length"]);
-    same("completion_tokens", found.last.usage.completion_tokens, 4);
-    check("there is text", found.streamed.length > 0);
+  await run("a long prompt is stopped between two batches, and the next answer is right", async () => {
+    const found = await page.evaluate(async ({ prompt, options }) => {
+      const session = engine.session({ batch: 32 });
+      const begin = (signal) => session.generate(new Uint32Array(1500).fill(1000), { maxTokens: 1, signal });
+      const abort = new AbortController();
+      setTimeout(() => abort.abort(), 300);
+      const one = await begin(abort.signal).stats;
+      const two = await begin(AbortSignal.abort()).stats;
+      const after = (await session.tokens()).length;
+      await session.truncate(0);
+      const answer = session.generate(prompt, options);
+      await answer.stats;
+      return { one, two, after, ids: answer.tokens };
+    }, { prompt, options });
+    const { stop, answerTokens, promptTokens } = found.one;
+    same("stop", [stop, answerTokens], ["aborted", 0]);
+    check("a part of it was processed", promptTokens > 0 && promptTokens < 1500 && promptTokens % 32 === 0, promptTokens);
+    same("stopped before it began", [found.two.stop, found.two.promptTokens], ["aborted", 0]);
+    same("tokens", found.after, promptTokens);
+    same("ids", found.ids, native);
+    return `after ${promptTokens} tokens`;
   });
+
+  await openaiTests(run, { page, model });
 
   await run("a frozen tab goes on when it is looked at again", async () => {
     const cdp = await context.newCDPSession(page);
@@ -130,8 +171,7 @@ export async function apiTests(run, { server, model, prompt, options, native }) 
 
   await run("a second tab loads from storage, and what it uses is not deleted", async () => {
     const before = server.log.filter(({ name }) => name === model).length;
-    const second = await newPage(context, `${server.url}tests/blank.html`);
-    await second.waitForFunction(() => globalThis.pocketlm);
+    const second = await packagePage(context, server);
     same("ids", (await answer(second)).ids, native);
     same("requests", server.log.filter(({ name }) => name === model).length, before);
     const remove = (on) => on.evaluate(async () => {
@@ -141,6 +181,24 @@ export async function apiTests(run, { server, model, prompt, options, native }) 
     await page.evaluate(() => engine.dispose());
     same("deleting what the second tab uses", await remove(page), "in-use");
     await second.close();
+  });
+
+  await run("a load is cancelled at once, and gives back what it held", async () => {
+    const cancel = (source) => page.evaluate(async (source) => {
+      const abort = new AbortController();
+      let begun = 0;
+      const onProgress = ({ phase }) => phase === "uploading" && (begun ||= performance.now(), abort.abort());
+      const error = await pocketlm.Engine.load(source, { signal: abort.signal, onProgress }).catch((error) => error);
+      const { held } = await navigator.locks.query();
+      return { name: error.name, ms: performance.now() - begun, held: held.map(({ name }) => name).filter((name) => name.startsWith("pocketlm")) };
+    }, source);
+    await page.evaluate(() => globalThis.engine?.dispose());
+    for (const source of [model, { shape: "llama-3.2-1b" }]) {
+      const { name, ms, held } = await cancel(source);
+      same("error", name, "AbortError");
+      same("locks", held, []);
+      check("at once", ms < 2000, ms);
+    }
   });
 
   await run("a block that storage has damaged is fetched again, or named", async () => {
@@ -205,11 +263,12 @@ export async function apiTests(run, { server, model, prompt, options, native }) 
     same("models", (await page.evaluate(() => pocketlm.models.list())).length, 1);
   });
 
-  await run("WebGPU's default limits are enough", async () => {
-    const second = await newPage(context, `${server.url}tests/blank.html`);
-    await second.waitForFunction(() => globalThis.pocketlm);
-    const { ids, adapter } = await answer(second, { load: { limits: "default" } });
+  await run("WebGPU's default limits are enough, without any feature", async () => {
+    const second = await packagePage(context, server);
+    same("subgroups, where there are some", await second.evaluate(async () => (await pocketlm.adapters()).some(({ subgroups }) => subgroups)), true);
+    const { ids, adapter } = await answer(second, { load: { limits: "default", features: "none" } });
     same("ids", ids, native);
+    same("subgroups", adapter.subgroups, false);
     same("limits", [adapter.max_binding_bytes, adapter.max_buffer_bytes, adapter.max_workgroup_bytes], [128 << 20, 256 << 20, 16 << 10]);
     await second.close();
   });

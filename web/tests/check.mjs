@@ -20,12 +20,17 @@ for (const wrong of [() => same("numbers", [1, 2], [1, 3]), () => same("lengths"
   if (!refused) throw new Error("the comparisons of the browser tests compare nothing");
 }
 
+/** What takes longer hangs, on whatever machine. */
+const HANGS_MS = 900_000;
+
 /** Runs a test; returns 1 if it failed. */
 export async function section(name, test) {
   const start = Date.now();
   const seconds = () => `${((Date.now() - start) / 1000).toFixed(1)} s`;
   try {
-    const told = await test();
+    let timer;
+    const late = new Promise((_, reject) => (timer = setTimeout(() => reject(new Error("it hangs")), HANGS_MS)));
+    const told = await Promise.race([test(), late]).finally(() => clearTimeout(timer));
     console.log(`pass ${name} (${seconds()})${told ? `: ${told}` : ""}`);
     return 0;
   } catch (error) {

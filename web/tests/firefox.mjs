@@ -12,10 +12,13 @@ const PREFS = {
   "browser.region.update.enabled": false, "extensions.update.enabled": false, "app.normandy.enabled": false,
 };
 
+/** For {@link ask}: a private window, in which nothing is kept. */
+export const PRIVATE = { "browser.privatebrowsing.autostart": true };
+
 /** Opens a page of `server` and waits for what it posts. */
-export async function ask(server, page, question, timeoutMs = 120_000) {
+export async function ask(server, page, question, more = {}, timeoutMs = 300_000) {
   const profile = fs.mkdtempSync(path.join(os.tmpdir(), "pocketlm-firefox-"));
-  const prefs = Object.entries(PREFS).map(([key, value]) => `user_pref(${JSON.stringify(key)}, ${JSON.stringify(value)});\n`);
+  const prefs = Object.entries({ ...PREFS, ...more }).map(([key, value]) => `user_pref(${JSON.stringify(key)}, ${JSON.stringify(value)});\n`);
   fs.writeFileSync(path.join(profile, "user.js"), prefs.join(""));
   const url = `${server.url}${page}#${encodeURIComponent(JSON.stringify(question))}`;
   const program = process.env.FIREFOX ?? "firefox-esr";

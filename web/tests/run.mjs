@@ -4,7 +4,10 @@ import { fileURLToPath } from "node:url";
 import { execFileSync } from "node:child_process";
 import { serve } from "../serve.mjs";
 import { apiTests } from "./api.mjs";
-import { ask } from "./firefox.mjs";
+import { downloadTests } from "./downloads.mjs";
+import { PRIVATE, ask } from "./firefox.mjs";
+import { limitTests } from "./limits.mjs";
+import { packageTests } from "./package.mjs";
 import { phoneTests } from "./phone.mjs";
 import { same, section } from "./check.mjs";
 
@@ -16,21 +19,27 @@ const program = process.argv[2];
 const wanted = process.argv.slice(3);
 const native = JSON.parse(execFileSync(program, ["run", `../models/${MODEL}`, "--raw", "-p", PROMPT, "-n", String(N), "--json"], { cwd: fileURLToPath(new URL("..", import.meta.url)) }));
 const server = await serve();
-const given = { server, model: `/models/${MODEL}`, prompt: PROMPT, options: { maxTokens: N }, native: native.ids };
+const given = { server, program, model: `/models/${MODEL}`, prompt: PROMPT, options: { maxTokens: N }, native: native.ids };
 let failed = 0;
 const run = async (name, test) => {
   if (wanted.length && !wanted.some((word) => name.includes(word))) return;
   failed += await section(name, test);
 };
 
-await run("firefox generates what the program does", async () => {
-  const { model, prompt, options } = given;
-  const { error, ids, info } = await ask(server, "tests/firefox.html", { model, prompt, options });
-  if (error) throw new Error(error);
-  same("ids", ids, native.ids);
-  return `${info.adapter.kind} adapter`;
-});
+for (const [where, prefs, kept] of [["", {}, true], [" in a private window", PRIVATE, false]]) {
+  await run(`firefox generates what the program does${where}`, async () => {
+    const { model, prompt, options } = given;
+    const { error, ids, info } = await ask(server, "tests/firefox.html", { model, prompt, options }, prefs);
+    if (error) throw new Error(error);
+    same("ids", ids, native.ids);
+    same("it is kept", Boolean(info.key), kept);
+    return `${info.adapter.kind} adapter`;
+  });
+}
 await apiTests(run, given);
+await downloadTests(run, given);
+await limitTests(run, given);
+await packageTests(run, given);
 await phoneTests(run, given);
 server.close();
 console.log(failed === 0 ? "\nbrowsers: everything passed" : `\nbrowsers: ${failed} failed`);

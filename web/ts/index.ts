@@ -5,21 +5,17 @@
 //   for await (const piece of session.generate([{ role: "user", content: "Hello" }])) console.log(piece);
 
 import type { Failure, FromWorker, LoadOptions, Progress } from "./protocol.js";
-import { PocketError, bytesText, list, remove, storage } from "./store.js";
 import { Completions } from "./openai.js";
+import { listSaved, removeSaved } from "./saved.js";
+import { resolve, type Source } from "./source.js";
+import { PocketError, bytesText, list, remove, storage } from "./store.js";
 
 export { PocketError, bytesText } from "./store.js";
 export type { LoadOptions, Progress } from "./protocol.js";
+export type { SavedSession } from "./saved.js";
+export type { Source } from "./source.js";
 export type { ModelRecord, Storage, StoredModel } from "./store.js";
-export type { ChatCompletion, ChatCompletionChunk, ChatCompletionRequest } from "./openai.js";
-
-/** Where a model comes from: an address, a file, a file on the Hugging Face hub, the browser's storage (a key of
- * {@link models}), or random weights of a known shape. */
-export type Source = string | URL | File
-  | { url: string | URL; name?: string; sha256?: string }
-  | { repo: string; file: string; revision?: string; endpoint?: string; sha256?: string }
-  | { key: string }
-  | { shape: string };
+export type { ChatCompletion, ChatCompletionChunk, ChatCompletionRequest, ChatMessage } from "./openai.js";
 
 export interface EngineOptions extends LoadOptions {
   onProgress?: (progress: Progress) => void;
@@ -96,9 +92,31 @@ export interface DoctorReport {
   failed: number;
 }
 
+function startWorker(): Worker {
+  const { url } = import.meta;
+  // These are the words that bundlers know a worker by.
+  if (new URL(url).origin === location.origin) return new Worker(new URL("./worker.js", import.meta.url), { type: "module", name: "pocketlm" });
+  // A page starts no worker of another origin, such as a CDN, but one of its own may import it.
+  const text = `import ${JSON.stringify(new URL("./worker.js", url).href)};`;
+  const address = URL.createObjectURL(new Blob([text], { type: "text/javascript" }));
+  const worker = new Worker(address, { type: "module", name: "pocketlm" });
+  worker.addEventListener("message", () => URL.revokeObjectURL(address), { once: true });
+  return worker;
+}
+
+/** Says what is missing before anything is fetched. */
+function demandWebGpu(): void {
+  if (!globalThis.isSecureContext) {
+    throw new PocketError("no-webgpu", "browsers offer WebGPU to safe pages alone, and this one came over plain http", "serve it over https, or open it as http://localhost");
+  }
+  if (!("gpu" in navigator)) {
+    throw new PocketError("no-webgpu", "this browser has no WebGPU, or it is switched off", "Chrome and Edge have it from 113, Safari from 26, Firefox from 141 on Windows; elsewhere look into the browser's settings");
+  }
+}
+
 /** A worker and the calls that wait for it. */
 class Link {
-  private readonly worker = new Worker(new URL("./worker.js", import.meta.url), { type: "module", name: "pocketlm" });
+  private readonly worker = startWorker();
   private readonly waiting = new Map<number, { resolve(value: any): void; reject(error: unknown): void; heard?: ((event: any) => void) | undefined }>();
   private last = 0;
   /** Why nothing will be answered any more, once that is so. */
@@ -123,8 +141,7 @@ class Link {
     const id = ++this.last;
     const abort = () => this.worker.postMessage({ abort: id });
     const result = new Promise<T>((resolve, reject) => this.waiting.set(id, { resolve, reject, heard }));
-    this.worker.postMessage({ id, method, args });
-    if (signal?.aborted) abort();
+    this.worker.postMessage({ id, method, args, aborted: Boolean(signal?.aborted) });
     signal?.addEventListener("abort", abort);
     return result.finally(() => signal?.removeEventListener("abort", abort));
   }
@@ -158,12 +175,13 @@ export class Engine {
   static async load(source: Source, options: EngineOptions = {}): Promise<Engine> {
     const { onProgress, signal, ...rest } = options;
     signal?.throwIfAborted();
+    demandWebGpu();
     // Asked of the page: a worker cannot. Refused, the browser may delete models when it runs short. Some ask the user,
     // who need not hurry.
     void navigator.storage?.persist?.().catch(() => false);
     const link = new Link();
     try {
-      const room = await storage().catch(() => ({ usage: 0, quota: Infinity }));
+      const room = await roomLeft();
       const info = await link.call<EngineInfo>("load", [await resolve(source, signal), rest, room], onProgress, signal);
       return new Engine(link, info, rest);
     } catch (error) {
@@ -303,7 +321,19 @@ export class Answer implements AsyncIterable<string> {
 }
 
 /** Models that this browser keeps. */
-export const models = { list, remove, storage, bytesText };
+export const models = { list, remove, storage, bytesText, fetch: fetchModel };
+
+/** Brings a model into the browser's storage without loading it, which needs no GPU; returns its key. */
+async function fetchModel(source: Exclude<Source, { shape: string }>, { onProgress, signal, ...rest }: Pick<EngineOptions, "onProgress" | "signal" | "stallMs"> = {}): Promise<string> {
+  const room = await roomLeft();
+  return await once("keep", [await resolve(source, signal), rest, room], onProgress, signal);
+}
+
+/** What the browser does not tell is no limit. */
+const roomLeft = () => storage().catch(() => ({ usage: 0, quota: Infinity }));
+
+/** Sessions that this browser keeps, see {@link Session.save}. */
+export const sessions = { list: listSaved, remove: removeSaved };
 
 /** Adapters that this page gets. */
 export function adapters(): Promise<AdapterReport[]> {
@@ -316,8 +346,9 @@ export function shapes(): Promise<string[]> {
 }
 
 /** Every kernel against its reference on this browser and GPU. */
-export function doctor(options: { adapter?: string; onRow?: (row: DoctorRow) => void; signal?: AbortSignal } = {}): Promise<DoctorReport> {
-  return once("doctor", [options.adapter], options.onRow, options.signal);
+export async function doctor(options: { adapter?: string; onRow?: (row: DoctorRow) => void; signal?: AbortSignal } = {}): Promise<DoctorReport> {
+  demandWebGpu();
+  return await once("doctor", [options.adapter], options.onRow, options.signal);
 }
 
 export interface MeasureOptions extends LoadOptions {
@@ -353,50 +384,16 @@ export function kernels(source: Source, options: MeasureOptions = {}): Promise<M
 }
 
 async function measure<T>(method: string, source: Source, { onProgress, signal, ...rest }: MeasureOptions): Promise<T> {
-  const room = await storage().catch(() => ({ usage: 0, quota: Infinity }));
-  return once(method, [await resolve(source, signal), rest, room], onProgress, signal, true);
+  demandWebGpu();
+  const room = await roomLeft();
+  return await once(method, [await resolve(source, signal), rest, room], onProgress, signal);
 }
 
-async function once<T>(method: string, args: unknown[] = [], heard?: (event: any) => void, signal?: AbortSignal, atOnce = false): Promise<T> {
+async function once<T>(method: string, args: unknown[] = [], heard?: (event: any) => void, signal?: AbortSignal): Promise<T> {
   const link = new Link();
-  // What cannot stop in between is stopped with its worker.
-  if (atOnce) signal?.addEventListener("abort", () => link.end(new DOMException("stopped", "AbortError")));
   try {
     return await link.call<T>(method, args, heard, signal);
   } finally {
     link.end(new PocketError("closed", "the worker was closed"));
   }
 }
-
-/** What the worker fetches for a source. */
-async function resolve(source: Source, signal?: AbortSignal): Promise<unknown> {
-  if (source instanceof File) {
-    return { name: source.name, url: `file:${source.name}:${source.size}:${source.lastModified}`, file: source };
-  }
-  if (typeof source === "string" || source instanceof URL) return { name: nameOf(String(source)), url: absolute(source) };
-  if ("shape" in source) return source;
-  if ("key" in source) {
-    const record = (await list()).find((model) => model.key === source.key);
-    if (!record) throw new PocketError("not-found", "this model is not in the browser's storage", "add it again");
-    return { name: record.name, url: record.url, sha256: record.sha256 };
-  }
-  if ("url" in source) return { name: source.name ?? nameOf(String(source.url)), url: absolute(source.url), sha256: source.sha256 };
-  const { repo, file, revision = "main", endpoint = "https://huggingface.co" } = source;
-  const url = `${endpoint}/${repo}/resolve/${revision}/${file}`;
-  return { name: nameOf(file), url, sha256: source.sha256 ?? (await published(endpoint, repo, revision, file, signal)) };
-}
-
-/** The checksum that the hub has of a file; without it the file is taken as it comes. */
-async function published(endpoint: string, repo: string, revision: string, file: string, signal?: AbortSignal): Promise<string | undefined> {
-  try {
-    const answer = await fetch(`${endpoint}/api/models/${repo}/tree/${revision}?recursive=true`, { signal: signal ?? null });
-    const entries = (await answer.json()) as { path: string; lfs?: { oid?: string } }[];
-    return entries.find((entry) => entry.path === file)?.lfs?.oid;
-  } catch {
-    signal?.throwIfAborted();
-    return undefined;
-  }
-}
-
-const absolute = (url: string | URL) => new URL(url, globalThis.location?.href).href;
-const nameOf = (url: string) => decodeURIComponent(url.split(/[?#]/)[0]!.split("/").pop() || "model");

@@ -15,6 +15,10 @@ export interface LoadOptions {
   batch?: number | undefined;
   /** `default`: no more than WebGPU promises everywhere, whatever the adapter has. */
   limits?: "default" | undefined;
+  /** `none`: no feature beyond those limits, such as subgroups, whatever the adapter has. */
+  features?: "none" | undefined;
+  /** How many milliseconds a connection may bring nothing before another one is tried; 30,000 if left out. */
+  stallMs?: number | undefined;
 }
 
 /** How far loading has come. */
@@ -31,6 +35,8 @@ export interface Call {
   id: number;
   method: string;
   args: unknown[];
+  /** It was aborted before it was sent. */
+  aborted: boolean;
 }
 
 export type ToWorker = Call | { abort: number };

@@ -2,10 +2,11 @@
 //   record.json   where it is from, how large it is, whether it is complete
 //   model.bin     its bytes, in blocks of 4 MiB
 //   blocks.bin    16 hexadecimal digits per block that has come: what a resumed download and every read are checked by
-// Everything here but opening a file for writing works in pages and in workers.
+// Everything here works in pages and in workers.
 
 export const BLOCK_BYTES = 4 << 20;
 export const HASH_BYTES = 16;
+export const RECORD = "record.json";
 const FOLDER = "pocketlm-models";
 
 /** What is kept of a model. */
@@ -16,7 +17,8 @@ export interface ModelRecord {
   /** Its address, or `file:` and what tells files apart. */
   url: string;
   size: number;
-  etag?: string | undefined;
+  /** What the server tells versions apart by: an ETag, else a date. */
+  version?: string | undefined;
   sha256?: string | undefined;
   complete: boolean;
   /** Milliseconds since 1970. */
@@ -26,6 +28,8 @@ export interface ModelRecord {
 /** A model in the list: its record, and how much of it has come. */
 export interface StoredModel extends ModelRecord {
   storedBytes: number;
+  /** Its record cannot be read: it takes room, and can only be deleted. */
+  damaged?: boolean;
 }
 
 /** What the browser lets this site keep. */
@@ -48,9 +52,17 @@ export class PocketError extends Error {
   }
 }
 
+/** The browser's own storage. A private window may have none, and then nothing is kept. */
+export async function root(): Promise<FileSystemDirectoryHandle> {
+  try {
+    return await navigator.storage.getDirectory();
+  } catch {
+    throw new PocketError("no-storage", "this browser keeps nothing for this page", "a window that is not private keeps models and sessions");
+  }
+}
+
 export async function folder(): Promise<FileSystemDirectoryHandle> {
-  const root = await navigator.storage.getDirectory();
-  return await root.getDirectoryHandle(FOLDER, { create: true });
+  return await (await root()).getDirectoryHandle(FOLDER, { create: true });
 }
 
 /** A folder's name for an address. */
@@ -59,11 +71,11 @@ export async function keyOf(url: string): Promise<string> {
   return [...new Uint8Array(digest, 0, 8)].map((byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
-export async function readRecord(model: FileSystemDirectoryHandle): Promise<ModelRecord | undefined> {
+export async function readRecord(models: FileSystemDirectoryHandle, key: string): Promise<ModelRecord | undefined> {
   try {
-    const file = await (await model.getFileHandle("record.json")).getFile();
+    const file = await (await (await models.getDirectoryHandle(key)).getFileHandle(RECORD)).getFile();
     const record = JSON.parse(await file.text());
-    return typeof record.url === "string" && Number.isSafeInteger(record.size) ? record : undefined;
+    return typeof record.url === "string" && Number.isSafeInteger(record.size) ? { ...record, key } : undefined;
   } catch {
     return undefined;
   }
@@ -72,14 +84,20 @@ export async function readRecord(model: FileSystemDirectoryHandle): Promise<Mode
 /** Models that are here, whole or in part. */
 export async function list(): Promise<StoredModel[]> {
   const models: StoredModel[] = [];
-  for await (const entry of (await folder()).values()) {
+  const place = await folder();
+  for await (const entry of place.values()) {
     if (entry.kind !== "directory") continue;
     const model = entry as FileSystemDirectoryHandle;
-    const record = await readRecord(model);
-    if (!record) continue;
-    const blocks = await model.getFileHandle("blocks.bin").then((file) => file.getFile(), () => undefined);
-    const nBlocks = Math.floor((blocks?.size ?? 0) / HASH_BYTES);
-    models.push({ ...record, storedBytes: Math.min(nBlocks * BLOCK_BYTES, record.size) });
+    const bytesOf = (name: string) => model.getFileHandle(name).then((file) => file.getFile()).then(({ size }) => size, () => 0);
+    const record = await readRecord(place, model.name);
+    if (record) {
+      const nBlocks = Math.floor(await bytesOf("blocks.bin") / HASH_BYTES);
+      models.push({ ...record, storedBytes: Math.min(nBlocks * BLOCK_BYTES, record.size) });
+      continue;
+    }
+    // The record is written before the first byte of the model.
+    const size = await bytesOf("model.bin");
+    if (size > 0) models.push({ key: model.name, name: `Damaged model ${model.name}`, url: "", size, complete: false, created: 0, storedBytes: size, damaged: true });
   }
   return models.sort((a, b) => a.name.localeCompare(b.name));
 }
@@ -101,6 +119,18 @@ export async function storage(): Promise<Storage> {
 export const useLock = (key: string) => `pocketlm use ${key}`;
 /** Held by the one who writes it. */
 export const writeLock = (key: string) => `pocketlm write ${key}`;
+
+/** Takes a lock and returns what gives it back; `wait` is called if another tab has it. */
+export async function hold(name: string, mode: LockMode, signal: AbortSignal, wait: () => void = () => undefined): Promise<() => void> {
+  const ask = (options: LockOptions) => new Promise<(() => void) | undefined>((resolve, reject) => {
+    const held = (lock: Lock | null) => (lock ? new Promise<void>((release) => resolve(release)) : resolve(undefined));
+    navigator.locks.request(name, { mode, ...options }, held as LockGrantedCallback<void>).catch(reject);
+  });
+  const atOnce = await ask({ ifAvailable: true });
+  if (atOnce) return atOnce;
+  wait();
+  return (await ask({ signal }))!;
+}
 
 export function bytesText(bytes: number): string {
   if (bytes >= 1e9) return `${(bytes / 1e9).toFixed(2)} GB`;

@@ -2,11 +2,14 @@
 // heard in between.
 
 import init, {
-  Engine, Session, Sha256, adapters, bench, blockHash, doctor, kernels, shapeNames,
+  Engine, Session, Sha256, Stop, adapters, bench, blockHash, doctor, kernels, shapeNames,
 } from "../pkg/pocketlm.js";
-import { Model, openSync, type Digests, type Origin, type PageFile, type Room, type Transfer } from "./download.js";
+import type { Digests } from "./blocks.js";
+import { Model, type Room, type Terms, type Transfer } from "./download.js";
+import type { Origin } from "./origin.js";
 import type { Call, Failure, FromWorker, LoadOptions, Progress, ToWorker } from "./protocol.js";
-import { PocketError } from "./store.js";
+import { openSaved, writeSaved } from "./saved.js";
+import { PocketError, folder } from "./store.js";
 
 const scope = self as unknown as { postMessage(message: FromWorker): void; onmessage: ((event: MessageEvent<ToWorker>) => void) | null };
 const memory = init().then((wasm) => wasm.memory);
@@ -26,21 +29,20 @@ const DEFAULT_LIMITS: Record<string, number> = {
   maxComputeWorkgroupSizeY: 256, maxComputeWorkgroupSizeZ: 64, maxComputeWorkgroupsPerDimension: 65535,
 };
 
-/** Adapters of this worker, with the limits that are wanted. */
-function watchAdapters(limits?: "default"): void {
+/** Adapters of this worker, with the limits and features that are wanted. */
+function watchAdapters({ limits, features }: LoadOptions): void {
   const adapter = (self as any).GPUAdapter?.prototype;
   if (!adapter) return;
   const { requestDevice } = adapter;
   adapter.requestDevice = async function (...args: unknown[]) {
     return (device = await requestDevice.apply(this, args));
   };
-  if (limits !== "default") return;
-  const { get } = Object.getOwnPropertyDescriptor(adapter, "limits")!;
-  const limited = function (this: unknown) {
-    const real = get!.call(this);
-    return new Proxy(real, { get: (_, name: string) => DEFAULT_LIMITS[name] ?? real[name] });
+  const replace = (name: string, change: (real: any) => unknown) => {
+    const { get } = Object.getOwnPropertyDescriptor(adapter, name)!;
+    Object.defineProperty(adapter, name, { get: function (this: unknown) { return change(get!.call(this)); }, configurable: true });
   };
-  Object.defineProperty(adapter, "limits", { get: limited, configurable: true });
+  if (limits === "default") replace("limits", (real) => new Proxy(real, { get: (_, name: string) => DEFAULT_LIMITS[name] ?? real[name] }));
+  if (features === "none") replace("features", () => new Set());
 }
 
 interface Context {
@@ -51,6 +53,7 @@ interface Context {
 
 const methods: Record<string, (context: Context, ...args: any[]) => unknown> = {
   load,
+  keep,
   info: () => JSON.parse(loaded().info()),
   encode: (_, text: string) => loaded().encode(text),
   encodeChat: (_, messages: unknown) => loaded().encodeChat(JSON.stringify(messages)),
@@ -83,48 +86,75 @@ const methods: Record<string, (context: Context, ...args: any[]) => unknown> = {
   },
 };
 
+/** How long nothing may come before a connection is given up, where nothing is said. */
+const STALL_MS = 30_000;
+
+const terms = ({ signal }: Context, options: LoadOptions, room: Room, told: Terms["told"]): Terms =>
+  ({ signal, stallMs: options.stallMs ?? STALL_MS, room, digests, told });
+
+/** What an abort ends at once: the page stops this worker then, whatever it is doing. */
+function unlessAborted<T>(signal: AbortSignal, work: Promise<T>): Promise<T> {
+  return new Promise((resolve, reject) => {
+    const stop = () => reject(signal.reason);
+    if (signal.aborted) stop();
+    signal.addEventListener("abort", stop);
+    work.then(resolve, reject);
+  });
+}
+
 /** Bench or kernels, on a shape or on a model in storage. */
-async function measure({ signal, tell }: Context, run: typeof bench, source: Origin | { shape: string }, options: LoadOptions, room: Room): Promise<unknown> {
-  watchAdapters(options.limits);
+async function measure(context: Context, run: typeof bench, source: Origin | { shape: string }, options: LoadOptions, room: Room): Promise<unknown> {
+  const { signal, tell } = context;
+  watchAdapters(options);
   const progress = (what: string, share: number) => tell({ what, share });
   const text = JSON.stringify(options);
-  if ("shape" in source) return JSON.parse(await run(source.shape, undefined, text, progress));
-  const file = await Model.open(source, room, digests, signal, (transfer) => tell({ what: "loading", share: transfer.doneBytes / transfer.totalBytes }));
+  if ("shape" in source) return JSON.parse(await unlessAborted(signal, run(source.shape, undefined, text, progress)));
+  const file = await Model.open(source, terms(context, options, room, (transfer) => tell({ what: "loading", share: transfer.doneBytes / transfer.totalBytes })));
   try {
-    return JSON.parse(await run(source.name, file as PageFile, text, progress));
+    return JSON.parse(await unlessAborted(signal, run(source.name, file, text, progress)));
+  } catch (error) {
+    throw file.failure ?? error;
   } finally {
     file.close();
   }
 }
 
-async function load({ signal, tell }: Context, source: Origin | { shape: string }, options: LoadOptions, room: Room): Promise<unknown> {
-  watchAdapters(options.limits);
+/** Tells how far a model has come, ten times a second at most. */
+function teller({ tell }: Context) {
   const begun = performance.now();
-  let transfer: Transfer | undefined;
   let told = 0;
-  const progress = (event: Progress, now = performance.now()) => {
-    if (event.phase === "downloading" && now - told < 100 && event.doneBytes < event.totalBytes) return;
-    told = now;
-    tell(event);
+  let transfer: Transfer | undefined;
+  const say = (progress: Progress, seldom = false) => {
+    if (seldom && performance.now() - told < 100) return;
+    told = performance.now();
+    tell(progress);
   };
-  const onTransfer = (next: Transfer) => {
-    transfer = next;
-    const rate = (next.doneBytes - next.resumedBytes) / (performance.now() - begun);
-    const secondsLeft = rate > 0 ? (next.totalBytes - next.doneBytes) / rate / 1000 : undefined;
-    progress({ ...next, secondsLeft });
+  say({ phase: "starting", doneBytes: 0, totalBytes: 0 });
+  return {
+    say,
+    came(next: Transfer) {
+      transfer = next;
+      const rate = (next.doneBytes - next.resumedBytes) / (performance.now() - begun);
+      const secondsLeft = rate > 0 ? (next.totalBytes - next.doneBytes) / rate / 1000 : undefined;
+      say({ ...next, secondsLeft }, next.phase === "downloading" && next.doneBytes < next.totalBytes);
+    },
+    uploaded(doneBytes: number, totalBytes: number) {
+      if (!transfer || transfer.doneBytes === transfer.totalBytes) say({ phase: "uploading", doneBytes, totalBytes }, true);
+    },
   };
-  const onUpload = (doneBytes: number, totalBytes: number) => {
-    const downloading = transfer && transfer.doneBytes < transfer.totalBytes;
-    if (!downloading && performance.now() - told > 100) progress({ phase: "uploading", doneBytes, totalBytes });
-  };
-  progress({ phase: "starting", doneBytes: 0, totalBytes: 0 });
+}
+
+async function load(context: Context, source: Origin | { shape: string }, options: LoadOptions, room: Room): Promise<unknown> {
+  watchAdapters(options);
+  const { say, came, uploaded } = teller(context);
+  const { signal } = context;
   const text = JSON.stringify(options);
   if ("shape" in source) {
-    engine = await Engine.load(source.shape, undefined, text, onUpload);
+    engine = await unlessAborted(signal, Engine.load(source.shape, undefined, text, uploaded));
   } else {
-    model = await Model.open(source, room, digests, signal, onTransfer);
+    model = await Model.open(source, terms(context, options, room, came));
     try {
-      engine = await Engine.load(source.name, model as PageFile, text, onUpload);
+      engine = await unlessAborted(signal, Engine.load(source.name, model, text, uploaded));
       await model.finish();
     } catch (error) {
       const failure = model.failure;
@@ -133,47 +163,57 @@ async function load({ signal, tell }: Context, source: Origin | { shape: string 
     }
   }
   const info = JSON.parse(engine.info());
-  progress({ phase: "ready", doneBytes: info.weightsBytes, totalBytes: info.weightsBytes });
+  say({ phase: "ready", doneBytes: info.weightsBytes, totalBytes: info.weightsBytes });
   return { ...info, key: model?.key };
+}
+
+/** Brings a model into storage and leaves it there. */
+async function keep(context: Context, source: Origin, options: LoadOptions, room: Room): Promise<string> {
+  // It would be lost in memory.
+  await folder();
+  const { say, came } = teller(context);
+  const file = await Model.open(source, terms(context, options, room, came));
+  try {
+    await file.finish();
+  } finally {
+    file.close();
+  }
+  say({ phase: "ready", doneBytes: file.size, totalBytes: file.size });
+  return file.key!;
 }
 
 async function generate({ signal, tell }: Context, session: number, prompt: string | unknown[] | Uint32Array, options: object): Promise<unknown> {
   const whole = Array.isArray(prompt);
   const ids = typeof prompt === "string" ? loaded().encode(prompt)
     : whole ? loaded().encodeChat(JSON.stringify(prompt)) : (prompt as Uint32Array);
-  const heard = (text: string, token?: number) => {
-    tell({ text, token });
-    return signal.aborted;
-  };
-  return JSON.parse(await opened(session).generate(ids, whole, JSON.stringify(options), heard));
-}
-
-/** Files of saved sessions lie beside the models' folders. */
-async function savedFile(name: string, create: boolean): Promise<FileSystemFileHandle> {
-  const root = await navigator.storage.getDirectory();
-  const folder = await root.getDirectoryHandle("pocketlm-sessions", { create: true });
-  return await folder.getFileHandle(encodeURIComponent(name), { create });
+  const stop = new Stop();
+  if (signal.aborted) stop.set();
+  signal.addEventListener("abort", () => stop.set());
+  const heard = (text: string, token?: number) => tell({ text, token });
+  return JSON.parse(await opened(session).generate(ids, JSON.stringify({ ...options, whole }), stop, heard));
 }
 
 async function save(_: Context, session: number, name: string, note: unknown): Promise<void> {
-  const handle = await openSync(await savedFile(name, true));
-  try {
-    // An unfinished file has no end that fits its head, and is refused when it is read.
-    handle.truncate(0);
-    let at = 0;
-    const sink = { write: (bytes: Uint8Array) => void (at += handle.write(bytes, { at })) };
-    await opened(session).save(sink, JSON.stringify(note ?? null));
-    handle.flush();
-  } finally {
-    handle.close();
-  }
+  await writeSaved(name, async (write) => {
+    // What storage says is clearer than what the engine makes of it.
+    let failed: unknown;
+    const sink = {
+      write(bytes: Uint8Array) {
+        try {
+          write(bytes);
+        } catch (error) {
+          throw (failed = error);
+        }
+      },
+    };
+    await opened(session).save(sink, JSON.stringify(note ?? null)).catch((error) => {
+      throw failed ?? error;
+    });
+  });
 }
 
 async function restore(_: Context, session: number, name: string): Promise<unknown> {
-  const handle = await savedFile(name, false).catch(() => {
-    throw new PocketError("not-found", `there is no saved session \`${name}\``);
-  });
-  const file = await handle.getFile();
+  const file = await openSaved(name);
   const read = async (offset: number, n: number) => new Uint8Array(await file.slice(offset, offset + n).arrayBuffer());
   return JSON.parse(await opened(session).restore({ size: file.size, read }));
 }
@@ -193,13 +233,14 @@ function failure(error: unknown, signal: AbortSignal): Failure {
   const { name = "Error", message = String(error), code = "", hint = "" } = (error ?? {}) as Partial<Failure>;
   if (signal.aborted || name === "AbortError") return { name: "AbortError", message: "stopped", code: "aborted", hint: "" };
   if (error instanceof WebAssembly.RuntimeError) return { name, message: `the engine broke down: ${message}`, code: "broken", hint: "this is a mistake of ours; reload the page" };
-  return { name, message, code, hint };
+  if (name === "QuotaExceededError") return { name, message: "there is no room left for this site", code: "quota", hint: "delete a model or a saved session, or free some space on the device" };
+  // The browser's own errors have numbers there that nobody uses any more.
+  return { name, message, code: error instanceof DOMException ? "io" : code, hint };
 }
 
 async function run({ id, method, args }: Call, abort: AbortController): Promise<void> {
   try {
     await memory;
-    abort.signal.throwIfAborted();
     const context = { id, signal: abort.signal, tell: (event: unknown) => scope.postMessage({ id, event }) };
     scope.postMessage({ id, result: await methods[method]!(context, ...args) });
   } catch (error) {
@@ -217,6 +258,7 @@ scope.onmessage = ({ data }) => {
   }
   const abort = new AbortController();
   aborts.set(data.id, abort);
+  if (data.aborted) abort.abort();
   // A worker that is told to give its device up must not wait for an answer that is on its way.
   if (data.method === "destroyDevice") void run(data, abort);
   else last = last.then(() => run(data, abort));
