@@ -17,7 +17,8 @@ fn main() -> Result<()> {
         let gpu = Gpu::open(None).await?;
         let engine = EngineOptions::default();
         let subject = SubjectOptions { n_prompt: 256, depth: 256, cache: CacheFormat::F16, engine };
-        let subject = Subject::new(&file, &gpu, &subject)?;
+        let mut subject = Subject::new(&file, &gpu, &subject)?;
+        subject.take_choices(&gpu).await?;
         let about = About::now(&gpu.report, &shape, std::env::var("POCKETLM_COMMIT").ok());
         let found = examine(&gpu, subject, &ExamineOptions::default(), about, |_, _| ()).await?;
         print!("{}", table::examination(&found));

@@ -4,6 +4,13 @@
 // eight lanes.
 struct Keys { k0: vec4<f32>, k1: vec4<f32>, k2: vec4<f32>, k3: vec4<f32>, k4: vec4<f32>, k5: vec4<f32>, k6: vec4<f32>, k7: vec4<f32> }
 
+// Where the cache has the span's key `slot`, the first being in row `first_row`. A span is no longer than the cache: it goes round once at most, and
+// a remainder for each key would take as long as its loads.
+fn row_of(span: Span, first_row: u32, slot: u32) -> u32 {
+    let row = first_row + slot;
+    return select(row, row - params.capacity, row >= params.capacity) * span.row_units;
+}
+
 // Quad `quad` of the head in the row at `row`, and zeros behind the head's last.
 fn key_quad(row: u32, quad: u32) -> vec4<f32> {
     let k = cache_decode(k_cache[row + cache_unit(min(quad, QUADS - 1u))], quad);
@@ -17,17 +24,17 @@ fn key_dot(q: vec4<f32>, k: Keys) -> f32 {
         + dot(subgroupBroadcast(q, 6u), k.k6) + dot(subgroupBroadcast(q, 7u), k.k7);
 }
 
-// `sums` and what the value of key `key` adds to them, weighted by `weights`.
-fn add_value(sums: array<vec4<f32>, HEADS * GROUPS>, weights: array<f32, HEADS>, key: u32, lane: u32, span: Span) -> array<vec4<f32>, HEADS * GROUPS> {
+// `sums` and what a value adds to them, weighted by `weights`; its key is number `slot` of the span, or the last one.
+fn add_value(sums: array<vec4<f32>, HEADS * GROUPS>, weights: array<f32, HEADS>, slot: u32, lane: u32, span: Span, first_row: u32) -> array<vec4<f32>, HEADS * GROUPS> {
     var all = sums;
-    if key >= span.last { return all; }
-    let row = key % params.capacity * span.row_units;
+    let row = row_of(span, first_row, min(slot, span.last - span.first - 1u));
     for (var g = 0u; g < GROUPS; g++) {
         let quad = min(g * 8u + lane, QUADS - 1u);
         var v = cache_decode(v_cache[row + span.codes + cache_unit(quad)], quad);
         if CACHE_SCALED {
             let at = span.first_scale + g;
-            v *= select(cache_scale(v_cache[row + span.scales + at / 2u], at), fresh_scale(1u, g), key + 1u == span.end);
+            let is_own = span.first + slot + 1u == span.end;
+            v *= select(cache_scale(v_cache[row + span.scales + at / 2u], at), fresh_scale(1u, g), is_own);
         }
         for (var h = 0u; h < HEADS; h++) { all[h * GROUPS + g] += weights[h] * v; }
     }
@@ -48,10 +55,13 @@ fn attend_span(lane: u32, span: Span) {
         running_max[h] = LOWEST;
         running_sum[h] = 0.0;
     }
-    for (var base = span.first; base < span.last; base += 8u) {
+    let n_keys = span.last - span.first;
+    let first_row = span.first % params.capacity;
+    for (var base = 0u; base < n_keys; base += 8u) {
         // A lane past the end repeats the last key, which then counts nothing.
-        let key = min(base + lane, span.last - 1u);
-        let row = key % params.capacity * span.row_units;
+        let counts = base + lane < n_keys;
+        let slot = min(base + lane, n_keys - 1u);
+        let row = row_of(span, first_row, slot);
         var scores: array<f32, HEADS>;
         for (var h = 0u; h < HEADS; h++) { scores[h] = 0.0; }
         var touched = 0.0;
@@ -66,7 +76,7 @@ fn attend_span(lane: u32, span: Span) {
             var scale = 1.0;
             if CACHE_SCALED {
                 let at = span.first_scale + g;
-                scale = select(cache_scale(k_cache[row + span.scales + at / 2u], at), fresh_scale(0u, g), key + 1u == span.end);
+                scale = select(cache_scale(k_cache[row + span.scales + at / 2u], at), fresh_scale(0u, g), span.first + slot + 1u == span.end);
             }
             for (var h = 0u; h < HEADS; h++) { scores[h] += scale * key_dot(queries[h * GROUPS + g], k); }
         }
@@ -74,31 +84,31 @@ fn attend_span(lane: u32, span: Span) {
         scores[0] = select(scores[0], touched, span.row_units == 0u);
         var weights: array<f32, HEADS>;
         for (var h = 0u; h < HEADS; h++) {
-            let score = select(LOWEST, scores[h], base + lane < span.last);
+            let score = select(LOWEST, scores[h], counts);
             let new_max = max(running_max[h], subgroupMax(score));
             let shrink = exp(running_max[h] - new_max);
-            weights[h] = select(0.0, exp(score - new_max), base + lane < span.last);
+            weights[h] = select(0.0, exp(score - new_max), counts);
             running_max[h] = new_max;
             running_sum[h] = running_sum[h] * shrink + subgroupAdd(weights[h]);
             for (var g = 0u; g < GROUPS; g++) { sums[h * GROUPS + g] *= shrink; }
         }
         var one: array<f32, HEADS>;
         for (var h = 0u; h < HEADS; h++) { one[h] = subgroupBroadcast(weights[h], 0u); }
-        sums = add_value(sums, one, base, lane, span);
+        sums = add_value(sums, one, base, lane, span, first_row);
         for (var h = 0u; h < HEADS; h++) { one[h] = subgroupBroadcast(weights[h], 1u); }
-        sums = add_value(sums, one, base + 1u, lane, span);
+        sums = add_value(sums, one, base + 1u, lane, span, first_row);
         for (var h = 0u; h < HEADS; h++) { one[h] = subgroupBroadcast(weights[h], 2u); }
-        sums = add_value(sums, one, base + 2u, lane, span);
+        sums = add_value(sums, one, base + 2u, lane, span, first_row);
         for (var h = 0u; h < HEADS; h++) { one[h] = subgroupBroadcast(weights[h], 3u); }
-        sums = add_value(sums, one, base + 3u, lane, span);
+        sums = add_value(sums, one, base + 3u, lane, span, first_row);
         for (var h = 0u; h < HEADS; h++) { one[h] = subgroupBroadcast(weights[h], 4u); }
-        sums = add_value(sums, one, base + 4u, lane, span);
+        sums = add_value(sums, one, base + 4u, lane, span, first_row);
         for (var h = 0u; h < HEADS; h++) { one[h] = subgroupBroadcast(weights[h], 5u); }
-        sums = add_value(sums, one, base + 5u, lane, span);
+        sums = add_value(sums, one, base + 5u, lane, span, first_row);
         for (var h = 0u; h < HEADS; h++) { one[h] = subgroupBroadcast(weights[h], 6u); }
-        sums = add_value(sums, one, base + 6u, lane, span);
+        sums = add_value(sums, one, base + 6u, lane, span, first_row);
         for (var h = 0u; h < HEADS; h++) { one[h] = subgroupBroadcast(weights[h], 7u); }
-        sums = add_value(sums, one, base + 7u, lane, span);
+        sums = add_value(sums, one, base + 7u, lane, span, first_row);
     }
     for (var h = 0u; h < HEADS; h++) {
         let at = out_at(span, h);

@@ -1,7 +1,7 @@
-// Products of cooperative matrices of f16, added up in f32, and nothing else: y = n_steps * sum_pq A[p] B[q], with A[0],
+// Products of cooperative matrices of f16, added up in f32, and nothing else: y = n_steps * 4 * sum_pq A[p] B[q], with A[0],
 // A[1], B[0] and B[1] the first matrices in x, rounded to f16.
-// One workgroup of LANES lanes, four of whose subgroups each add four products a step to four matrices, two of A with two
-// of B, as `matmul_coop` does.
+// One workgroup of LANES lanes, four of whose subgroups, all of them counted, each add four products a step to four
+// matrices, two of A with two of B, as `matmul_coop` does.
 struct Params { n_steps: u32, side: u32 } // side: SIDE
 
 const NUMBERS = SIDE * SIDE;
@@ -14,7 +14,9 @@ var<workgroup> results: array<f32, 4u * NUMBERS>;              // (4 subgroups, 
 fn collect(lane: u32, group: u32, first: bool) {
     for (var i = lane; i < 256u; i += LANES) {
         let at = group * 256u + i;
-        y[at] = select(y[at], 0.0, first) + results[i];
+        let n = i % NUMBERS;
+        let sum = results[n] + results[n + NUMBERS] + results[n + 2u * NUMBERS] + results[n + 3u * NUMBERS];
+        y[at] = select(y[at], 0.0, first) + sum;
     }
 }
 

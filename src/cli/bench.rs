@@ -1,13 +1,15 @@
 //! `pocketlm bench`: prompt and decode speed of a model or of a model's shape.
 
-use super::{kernels::commit, options::ModelOptions};
+use super::{
+    kernels::commit,
+    options::{ModelOptions, tokens},
+};
 use crate::{
     TextNeed,
     measure::{About, BenchOptions, bench, measure_copy, table},
     platform::now_s,
     timing::Method,
 };
-use anyhow::Context;
 use clap::{Args, ValueEnum};
 use indicatif::ProgressBar;
 use std::{io::Write, process::ExitCode};
@@ -17,13 +19,13 @@ pub struct Bench {
     #[command(flatten)]
     model: ModelOptions,
     /// Tokens of a prompt; 0 measures none
-    #[arg(short, long, value_name = "N", default_value_t = 512)]
+    #[arg(short, long, value_name = "N", default_value_t = 512, value_parser = tokens())]
     prompt: usize,
     /// Tokens decoded one by one; 0 measures none
-    #[arg(short, long = "n", value_name = "N", default_value_t = 128)]
+    #[arg(short, long = "n", value_name = "N", default_value_t = 128, value_parser = tokens())]
     n: usize,
     /// Tokens that are in the context before, each depth measured by itself
-    #[arg(long, value_name = "N,N", value_delimiter = ',', default_value = "0")]
+    #[arg(long, value_name = "N,N", value_delimiter = ',', default_value = "0", value_parser = tokens())]
     depth: Vec<usize>,
     /// Rounds of each measurement, after one that warms up
     #[arg(short, long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
@@ -45,11 +47,8 @@ impl Bench {
     pub fn execute(mut self) -> anyhow::Result<ExitCode> {
         let deepest = self.depth.iter().max().copied().unwrap_or(0);
         // An answer that the model ends begins anew with its last token, again and again at worst.
-        let needed =
-            deepest.checked_add(self.prompt.max(self.n.saturating_mul(2)) + 2).and_then(|n| u32::try_from(n).ok());
-        if self.model.ctx.is_none() {
-            self.model.ctx = Some(needed.context("that many tokens fit no context")?);
-        }
+        let needed = deepest + self.prompt.max(2 * self.n) + 2;
+        self.model.ctx = self.model.ctx.or(Some(needed as u32));
         let start_s = now_s();
         let mut session = self.model.session(TextNeed::Nothing, false)?;
         let load_s = now_s() - start_s;

@@ -1,6 +1,6 @@
 //! `pocketlm kernels`: what the device can do, what each kernel of a model makes of it, and where a token's time goes.
 
-use super::options::ModelOptions;
+use super::options::{ModelOptions, tokens};
 use crate::{
     backend::Gpu,
     measure::{About, Examination, ExamineOptions, Subject, SubjectOptions, compare, examine, page, parse, table},
@@ -19,11 +19,11 @@ use std::{
 pub struct Kernels {
     #[command(flatten)]
     model: ModelOptions,
-    /// Tokens of the prompt; 0 measures none
-    #[arg(short, long, value_name = "N", default_value_t = 512)]
+    /// Tokens of the prompt, of which one batch (512) is measured; 0 measures none
+    #[arg(short, long, value_name = "N", default_value_t = 512, value_parser = tokens())]
     prompt: usize,
     /// Tokens that are in the context before
-    #[arg(long, value_name = "N", default_value_t = 256)]
+    #[arg(long, value_name = "N", default_value_t = 256, value_parser = tokens())]
     depth: usize,
     /// Folder for kernels.json and kernels.html
     #[arg(long, value_name = "DIR")]

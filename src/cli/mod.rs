@@ -124,7 +124,7 @@ fn human_bytes(bytes: u64) -> String {
 
 fn arguments() -> Arguments {
     // What is kept of an adapter can be looked at without a model.
-    let alone = ["shape", "show", "reset", "import"];
+    let alone = ["shape", "show", "reset", "import", "export"];
     let model = |argument: clap::Arg| argument.required_unless_present_any(alone);
     let command = Arguments::command().mut_subcommand("tune", |tune| tune.mut_arg("model", model));
     Arguments::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit())

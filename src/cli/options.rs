@@ -53,6 +53,11 @@ pub struct ModelOptions {
     pub no_tune: bool,
 }
 
+/// Counts of tokens that any context could hold.
+pub fn tokens() -> impl clap::builder::TypedValueParser<Value = usize> {
+    clap::builder::TypedValueParser::map(clap::value_parser!(u32).range(..=1 << 24), |n| n as usize)
+}
+
 /// How tokens are chosen.
 #[derive(Debug, Args)]
 pub struct SamplingArguments {

@@ -36,11 +36,10 @@ impl Tune {
 
     async fn tune(self) -> anyhow::Result<ExitCode> {
         let gpu = Gpu::open(self.model.adapter.as_deref()).await?;
-        let mut kept = match (&self.import, self.reset) {
-            (Some(file), _) => Kept::import(&gpu, file)?,
-            (None, true) => Kept::new(&gpu),
-            (None, false) => Kept::load(&gpu),
-        };
+        let mut kept = if self.reset { Kept::new(&gpu) } else { Kept::load(&gpu) };
+        if let Some(file) = &self.import {
+            kept.shapes.extend(Kept::import(&gpu, file)?.shapes);
+        }
         if self.import.is_some() || self.reset {
             kept.save(&gpu);
         }

@@ -72,36 +72,40 @@ pub struct BenchRow {
     pub bytes_per_token: Option<u64>,
     /// The share of the device's copy bandwidth that these are, from 0 to 1.
     pub bandwidth_share: Option<f64>,
+    pub depth_cost: Option<DepthCost>,
 }
 
-/// What more context costs: a row against that of the smallest depth.
-#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
+/// What more context costs a token that is decoded: its row against that of the smallest depth.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct DepthCost {
+    /// The other row's test.
+    pub base: String,
     /// Seconds and bytes that a token takes more.
     pub more_s: f64,
     pub more_bytes: u64,
-    /// Bytes a second at which these, and those of the other row, are read.
+    /// Bytes a second at which these are read, and those of the other row.
     pub more_bytes_per_s: f64,
-    pub other_bytes_per_s: f64,
+    pub base_bytes_per_s: f64,
 }
 
-impl Bench {
-    /// What the depth of each decode row costs, where it costs something that was measured.
-    pub fn depth_costs(&self) -> Vec<(&BenchRow, DepthCost)> {
-        let decodes = || self.rows.iter().filter_map(|row| Some((row, row.bytes_per_token?)));
-        let Some((base, base_bytes)) = decodes().min_by_key(|(row, _)| row.depth) else { return Vec::new() };
-        let cost = |(row, bytes): (&'_ BenchRow, u64)| {
-            let (more_s, more_bytes) = (1.0 / row.median - 1.0 / base.median, bytes.checked_sub(base_bytes)?);
-            // Times that differ by less than they vary say nothing.
-            let told = more_bytes > 0 && row.high < base.low;
-            told.then_some(DepthCost {
-                more_s,
-                more_bytes,
-                more_bytes_per_s: more_bytes as f64 / more_s,
-                other_bytes_per_s: base_bytes as f64 * base.median,
-            })
-        };
-        decodes().filter_map(|(row, bytes)| Some((row, cost((row, bytes))?))).collect()
+/// Fills in what each depth costs, where that is more than times vary.
+pub fn fill_depth_costs(rows: &mut [BenchRow]) {
+    let decodes = rows.iter().filter_map(|row| Some((row.bytes_per_token?, row)));
+    let Some((base_bytes, base)) = decodes.min_by_key(|(_, row)| row.depth) else { return };
+    let (base, base_bytes) = (base.clone(), base_bytes);
+    for row in rows {
+        let more_bytes = row.bytes_per_token.and_then(|bytes| bytes.checked_sub(base_bytes)).filter(|more| *more > 0);
+        // One round does not show how much times vary.
+        let tells = row.tokens_per_s.len() > 1 && row.high < base.low;
+        let Some(more_bytes) = more_bytes.filter(|_| tells) else { continue };
+        let more_s = 1.0 / row.median - 1.0 / base.median;
+        row.depth_cost = Some(DepthCost {
+            base: base.test.clone(),
+            more_s,
+            more_bytes,
+            more_bytes_per_s: more_bytes as f64 / more_s,
+            base_bytes_per_s: base_bytes as f64 * base.median,
+        });
     }
 }
 
@@ -159,6 +163,7 @@ pub async fn bench(
             rows.push(row(session, options, (decodes, n, depth), &runs));
         }
     }
+    fill_depth_costs(&mut rows);
     let engine = session.engine();
     let warnings = rows.iter().flat_map(|row| wrong_paths(&row.test, &row.per_step, &expected(session, row))).collect();
     Ok(Bench {
@@ -245,6 +250,7 @@ fn row(
         per_step: PathTaken::of(counters, steps),
         bandwidth_share: bytes_per_token.and_then(share),
         bytes_per_token,
+        depth_cost: None,
         tokens_per_s: rates,
     }
 }

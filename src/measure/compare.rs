@@ -1,6 +1,6 @@
 //! Two examinations of one device: what became slower or faster by more than the noise of both.
 
-use super::{Examination, KIND, KernelRow, PhaseReport};
+use super::{About, Examination, KIND, KernelRow, PhaseReport};
 use crate::{
     error::{Error, Result},
     timing::Timing,
@@ -70,12 +70,15 @@ pub fn parse(file: &str, text: &str) -> Result<Examination> {
         None => return Err(Error::corrupt(file, format!("it has no `kind`; `pocketlm kernels` writes `{KIND}`"))),
     }
     let found: Examination = serde_json::from_value(value).map_err(|e| Error::corrupt(file, e.to_string()))?;
+    let About { version, commit, date, system, adapter, kind, backend, driver, model, .. } = &found.about;
+    let told = [version, date, system, adapter, kind, backend, driver, model].into_iter().chain(commit);
+    let names = timings(&found).into_iter().map(|(name, _)| name);
+    // These are shown on a terminal; none of ours has anything in it that steers one.
+    if let Some(bad) = told.cloned().chain(names).find(|text| text.chars().any(char::is_control)) {
+        return Err(Error::corrupt(file, format!("{bad:?} has control characters in it")));
+    }
     for (name, timing) in timings(&found) {
         let Timing { median_s, low_s, high_s, .. } = timing;
-        // Names are shown on a terminal; none of ours has anything in it that steers one.
-        if name.chars().any(char::is_control) {
-            return Err(Error::corrupt(file, format!("the name {name:?} has control characters in it")));
-        }
         // Not-a-number is none of these either.
         if !(median_s.is_finite() && low_s <= median_s && median_s <= high_s) {
             return Err(Error::corrupt(file, format!("the time of `{name}` is {low_s} to {high_s} around {median_s}")));
@@ -121,6 +124,17 @@ fn doubts(old: &Examination, new: &Examination) -> Vec<String> {
     }
     if old.about.model != new.about.model {
         doubts.push(format!("another model: {} then, {} now", old.about.model, new.about.model));
+    }
+    let variants = |e: &Examination| -> Vec<(String, String)> {
+        let rows = e.phases.iter().flat_map(|phase| phase.rows.iter().map(move |row| (&phase.phase, row)));
+        rows.map(|(phase, row)| (format!("{phase} {} {} {}", row.kernel, row.shape, row.label), row.variant.clone()))
+            .collect()
+    };
+    let before = variants(old);
+    let differs = |(name, variant): &(String, String)| before.iter().any(|(n, v)| n == name && v != variant);
+    let n_other = variants(new).iter().filter(|now| differs(now)).count();
+    if n_other > 0 {
+        doubts.push(format!("{n_other} kernels are built in another way, or for other formats"));
     }
     // A machine that is busy, or throttled, is slower at everything.
     if let (Some(then), Some(now)) = (old.ceilings.copy_bytes_per_s(), new.ceilings.copy_bytes_per_s()) {

@@ -8,7 +8,7 @@ use crate::{
     backend::Gpu,
     error::Result,
     kernels::Work,
-    timing::{Item, Method, Timer, Timing, plausible_rate},
+    timing::{Item, MARGIN, Method, Timer, Timing, plausible_rate},
 };
 
 /// How to examine.
@@ -181,11 +181,15 @@ impl KernelRow {
         let operations = plausible_rate(work.operations, &self.timing, ceilings.operations_per_s(work.unit));
         match (bytes, operations) {
             (Ok(bytes), Ok(operations)) => {
-                (self.bytes_per_s, self.operations_per_s) = (Some(bytes), Some(operations));
-                if let Some(bound) = bound(&work, self.working_set, ceilings) {
-                    self.limit = Some(bound.limit);
-                    self.share = Some(bound.seconds / self.timing.median_s);
+                let bound = bound(&work, self.working_set, ceilings);
+                let share = bound.map(|bound| bound.seconds / self.timing.median_s);
+                // What is sooner over than an empty dispatch shows that launching was measured badly, this or that one.
+                if let Some(share) = share.filter(|share| *share > MARGIN) {
+                    self.problem = Some(format!("implausible: {share:.1} times as fast as an empty dispatch"));
+                    return;
                 }
+                (self.bytes_per_s, self.operations_per_s) = (Some(bytes), Some(operations));
+                (self.limit, self.share) = (bound.map(|bound| bound.limit), share);
             }
             (Err(why), _) | (_, Err(why)) => self.problem = Some(why),
         }

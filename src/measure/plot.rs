@@ -98,10 +98,14 @@ pub(super) fn roofline(frame: Frame, marks: &[Mark<'_>], ceilings: &Ceilings) ->
     };
     let points: Vec<_> = marks.iter().filter_map(|&(n, colour, row)| Some((n, colour, row, place(row)?))).collect();
     let Some(bandwidth) = ceilings.copy_bytes_per_s() else { return "<p>No bandwidth was measured.</p>".into() };
-    let roofs: Vec<(&str, f64)> = [("f32", &ceilings.f32), ("f16", &ceilings.f16), ("8-bit dot", &ceilings.dot8)]
-        .into_iter()
-        .filter_map(|(name, ceiling)| Some((name, ceiling.value?)))
-        .collect();
+    let units = [
+        ("f32", &ceilings.f32),
+        ("f16", &ceilings.f16),
+        ("8-bit dot", &ceilings.dot8),
+        ("matrices", &ceilings.cooperative_matrix),
+    ];
+    let roofs: Vec<(&str, f64)> =
+        units.into_iter().filter_map(|(name, ceiling)| Some((name, ceiling.value?))).collect();
     let highest = roofs.iter().map(|roof| roof.1).fold(bandwidth, f64::max);
     let x = ends(points.iter().map(|p| p.3.0).chain([0.1, 2.0 * highest / bandwidth]));
     let y = ends(points.iter().map(|p| p.3.1).chain([highest]));

@@ -37,7 +37,13 @@ pub fn bound(work: &Work, working_set: u64, ceilings: &Ceilings) -> Option<Bound
     let of = |limit, amount: f64, per_s: Option<f64>| Some(Bound { limit, seconds: amount / per_s? });
     let bandwidth = of(Limit::Bandwidth, work.bytes() as f64, ceilings.bytes_per_s(working_set));
     let arithmetic = of(Limit::Arithmetic, work.operations, ceilings.operations_per_s(work.unit));
-    let launch = ceilings.dependent_dispatch_s.value.map(|seconds| Bound { limit: Limit::Launch, seconds });
+    // Whichever was measured as the shorter: a launch that waits takes no less than one that does not.
+    let launches = [&ceilings.dependent_dispatch_s, &ceilings.independent_dispatch_s];
+    let launch = launches
+        .into_iter()
+        .filter_map(|launch| launch.value)
+        .reduce(f64::min)
+        .map(|seconds| Bound { limit: Limit::Launch, seconds });
     let later = |a: Bound, b: Bound| if b.seconds > a.seconds { b } else { a };
     [bandwidth, arithmetic, launch].into_iter().flatten().reduce(later)
 }

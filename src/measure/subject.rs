@@ -70,6 +70,8 @@ impl Subject {
         if *n_prompt > 0 {
             passes.push(pass("prompt", Phase::Prompt, batch));
         }
+        // Before anything of that length is made.
+        gpu.check_sizes(&passes.iter().map(|(_, plan, _)| plan).collect::<Vec<_>>())?;
         let angles = config.rope.angles(record_options.capacity);
         Ok(Self { placement, angles, passes, n_vocab: config.n_vocab })
     }

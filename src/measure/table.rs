@@ -1,6 +1,6 @@
 //! Results as text for a terminal, and as Markdown and CSV.
 
-use super::{Bench, BenchRow, Ceiling, Ceilings, Comparison, Examination, PhaseReport};
+use super::{Bench, BenchRow, Ceiling, Ceilings, Comparison, DepthCost, Examination, PhaseReport};
 use std::fmt::Write;
 
 /// A rate in the unit that people read most easily: `12.3 GB/s`.
@@ -229,19 +229,16 @@ pub fn bench_table(bench: &Bench) -> String {
 
 /// A line for each depth that says what its keys and values cost.
 fn depth_costs(bench: &Bench) -> String {
-    let mut out = String::new();
-    for (row, cost) in bench.depth_costs() {
-        let _ = writeln!(
-            out,
-            "{}: {} and {} a token more than without, {}; the rest of a token is read at {}",
-            row.test,
-            time(cost.more_s),
-            bytes(cost.more_bytes),
-            rate(cost.more_bytes_per_s, "B/s"),
-            rate(cost.other_bytes_per_s, "B/s"),
-        );
-    }
-    out
+    let line = |row: &BenchRow| {
+        let DepthCost { base, more_s, more_bytes, more_bytes_per_s, base_bytes_per_s } = row.depth_cost.as_ref()?;
+        let (more, than) = (rate(*more_bytes_per_s, "B/s"), rate(*base_bytes_per_s, "B/s"));
+        let (s, n) = (time(*more_s), bytes(*more_bytes));
+        Some(format!(
+            "{}: {s} and {n} a token more than {base}: read at {more}, where {base} reads at {than}\n",
+            row.test
+        ))
+    };
+    bench.rows.iter().filter_map(line).collect()
 }
 
 /// A bench's rows with the columns that llama-bench has, so that the lines of both can stand in one table.

@@ -173,7 +173,7 @@ pub fn quantile(samples: &[f64], q: f64) -> f64 {
 }
 
 /// How far a figure may be above a measured ceiling: the ceiling is a measurement, too.
-const MARGIN: f64 = 1.10;
+pub const MARGIN: f64 = 1.10;
 
 /// `amount` in `timing` as a rate per second, or why that cannot be: a time lost in noise, or a rate above `ceiling`.
 pub fn plausible_rate(amount: f64, timing: &Timing, ceiling: Option<f64>) -> Result<f64, String> {

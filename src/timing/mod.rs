@@ -4,4 +4,4 @@ mod dispatches;
 mod method;
 
 pub use dispatches::{Item, Timer};
-pub use method::{Method, Rotation, Timing, measure, plausible_rate, quantile};
+pub use method::{MARGIN, Method, Rotation, Timing, measure, plausible_rate, quantile};

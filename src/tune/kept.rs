@@ -96,8 +96,13 @@ impl Kept {
             let [found, here] = [&kept, &own].map(|kept| what(kept).join(", "));
             return Err(Error::corrupt(&name, format!("it was made for another device: {found}; this one is {here}")));
         }
-        // Keys are shown to people; one of ours is plain text.
-        kept.shapes.retain(|key, _| key.chars().all(|c| c == ' ' || c.is_ascii_graphic()));
+        // Keys and times are shown to people; ours are short, plain and sound.
+        let sound = |s: f64| s.is_finite() && (0.0..1e3).contains(&s);
+        kept.shapes.retain(|key, shape| {
+            key.len() <= 200
+                && key.chars().all(|c| c == ' ' || c.is_ascii_graphic())
+                && [shape.usual_s, shape.chosen_s].into_iter().all(sound)
+        });
         Ok(kept)
     }
 

@@ -8,8 +8,8 @@ use crate::{
         lockstep::first_difference,
     },
     error::Result,
-    kernels::{Choice, Kernel, Variant},
-    plan::{Batch, Plan},
+    kernels::{Choice, Kernel, Tuning, Variant},
+    plan::{Batch, Dispatch, Plan},
     platform::now_s,
     timing::{Item, Method, Timer},
 };
@@ -43,9 +43,12 @@ impl SearchOptions {
     };
 }
 
-/// A hash of what `kernel` is as text, built as usual.
-pub(super) fn shader_hash(kernel: &Kernel, usual: Variant) -> String {
-    format!("{:016x}", xxh3_64(kernel.assemble(usual).wgsl.as_bytes()))
+/// A hash of what the dispatch's kernel is as text, in all ways that it can be built where `tuning` is the rule.
+fn shaders_hash(gpu: &Gpu, dispatch: &Dispatch, tuning: Tuning) -> String {
+    let built = |choice: Choice| dispatch.retuned(choice.apply(gpu.tuning)).variant;
+    let texts =
+        Choice::candidates(dispatch.kernel, tuning).into_iter().map(|c| dispatch.kernel.assemble(built(c)).wgsl);
+    format!("{:016x}", xxh3_64(texts.collect::<String>().as_bytes()))
 }
 
 /// Searches what `kept` does not know yet of the kernels of `plan`, whose buffers are in `memory`; `hear` is told of
@@ -65,15 +68,16 @@ pub async fn search(
     for (key, members) in shapes(plan, batch) {
         let first = &plan.dispatches[members[0]];
         let tuning = first.kernel.usual(gpu.tuning, &first.params);
-        let shader = shader_hash(first.kernel, first.retuned(tuning).variant);
-        if kept.shapes.get(&key).is_some_and(|shape| shape.shader == shader) {
+        let shader = shaders_hash(gpu, first, tuning);
+        let all = Choice::candidates(first.kernel, tuning);
+        // What a file says is believed only of what there is to choose.
+        if kept.shapes.get(&key).is_some_and(|shape| shape.shader == shader && all.contains(&shape.choice)) {
             continue;
         }
         let begun_s = now_s();
         if begun_s - start_s + longest_s > options.budget_s {
             break;
         }
-        let all = Choice::candidates(first.kernel, tuning);
         let Some(&usual) = all.first() else { continue };
         let choices = right(gpu, first.kernel, first.variant, all).await?;
         let times = time(gpu, (plan, batch), (memory, weights), &members, &choices, options.method).await?;
@@ -113,7 +117,7 @@ pub async fn usable(gpu: &Gpu, kept: &Kept, plan: &Plan) -> Result<Choices> {
         let Some(shape) = kept.shapes.get(&key).filter(|_| choices.of(dispatch).is_none()) else { continue };
         let tuning = dispatch.kernel.usual(gpu.tuning, &dispatch.params);
         let known = Choice::candidates(dispatch.kernel, tuning).contains(&shape.choice)
-            && shape.shader == shader_hash(dispatch.kernel, dispatch.retuned(tuning).variant);
+            && shape.shader == shaders_hash(gpu, dispatch, tuning);
         if known && !right(gpu, dispatch.kernel, dispatch.variant, vec![shape.choice]).await?.is_empty() {
             choices.set(key, shape.choice);
         }

@@ -5,8 +5,8 @@ use pocketlm::{
     Error,
     kernels::{Unit, Work},
     measure::{
-        About, Ceiling, Ceilings, Examination, KIND, KernelRow, Limit, PathTaken, PhaseReport, Point, WaterfallBar,
-        bound, compare, page, parse, table, wrong_paths,
+        About, BenchRow, Ceiling, Ceilings, Examination, KIND, KernelRow, Limit, PathTaken, PhaseReport, Point,
+        WaterfallBar, bound, compare, fill_depth_costs, page, parse, table, wrong_paths,
     },
     timing::Timing,
 };
@@ -139,6 +139,14 @@ fn impossible_figures_are_refused() {
     let fast = row(80e-6);
     assert!(fast.problem.as_deref().is_some_and(|why| why.contains("implausible")), "{fast:?}");
     assert_eq!((fast.bytes_per_s, fast.operations_per_s, fast.share), (None, None, None));
+    // Sooner over than an empty dispatch, though memory and arithmetic would allow it.
+    let launch_s = ceilings().dependent_dispatch_s.value.expect("measured");
+    let mut small = row(launch_s / 3.0);
+    small.work = Some(Work { weight_bytes: 16, read_bytes: 0, written_bytes: 0, operations: 16.0, unit: Unit::F32 });
+    (small.bytes_per_s, small.operations_per_s, small.limit, small.share, small.problem) =
+        (None, None, None, None, None);
+    small.judge(&ceilings());
+    assert!(small.problem.as_deref().is_some_and(|why| why.contains("empty dispatch")), "{small:?}");
     let shown = table::examination(&examination(80e-6));
     assert!(shown.contains("implausible") && !shown.contains("201 GB/s"), "{shown}");
 }
@@ -151,6 +159,34 @@ fn stamps_are_no_figures() {
     assert!((cost - 0.18).abs() < 1e-9, "{cost}");
     assert!(page::page(&found, None).contains("+18 %"));
     assert_eq!(found.phases[0].rows[0].timing.median_s, 200e-6);
+}
+
+/// What a depth costs is said where two rounds and more tell it from noise.
+#[test]
+fn depths_cost_what_they_read() {
+    let row = |depth: usize, rates: &[f64]| BenchRow {
+        test: format!("tg @ d{depth}"),
+        n_tokens: 1,
+        depth,
+        median: rates[0],
+        low: rates.iter().copied().fold(f64::INFINITY, f64::min),
+        high: rates.iter().copied().fold(0.0, f64::max),
+        first_token_s: None,
+        per_step: PathTaken::default(),
+        bytes_per_token: Some(1_000_000 * (1 + depth as u64)),
+        bandwidth_share: None,
+        depth_cost: None,
+        tokens_per_s: rates.to_vec(),
+    };
+    let mut rows = [row(0, &[100.0, 99.0]), row(1, &[50.0, 51.0]), row(2, &[99.5, 98.0]), row(3, &[20.0])];
+    fill_depth_costs(&mut rows);
+    let cost = rows[1].depth_cost.as_ref().expect("it is slower");
+    assert_eq!((cost.base.as_str(), cost.more_bytes), ("tg @ d0", 1_000_000));
+    assert!((cost.more_s - 0.01).abs() < 1e-12 && (cost.more_bytes_per_s - 1e8).abs() < 1.0, "{cost:?}");
+    assert!((cost.base_bytes_per_s - 1e8).abs() < 1.0, "{cost:?}");
+    assert_eq!(rows[0].depth_cost, None);
+    assert_eq!(rows[2].depth_cost, None, "lost in noise");
+    assert_eq!(rows[3].depth_cost, None, "one round");
 }
 
 /// A format that one path did not know sent prompts through another, token by token: 8728 submits instead of 25.
@@ -232,6 +268,8 @@ fn hostile_json_is_an_error() {
         right[..right.len() / 2].into(),
         right.replace("\"count\":32", "\"count\":-1"),
         right.replace("\"median_s\":0.0002,", "\"median_s\":null,"),
+        right.replace("\"adapter\":\"", "\"adapter\":\"\\u001b[31m"),
+        right.replace("\"kernel\":\"", "\"kernel\":\"\\u0007"),
         right.replace("\"median_s\":0.0002,", "\"median_s\":-1e999,"),
         right.replace("\"median_s\":0.0002,", "\"median_s\":5.0,"),
         "[".repeat(100_000),

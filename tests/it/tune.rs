@@ -109,6 +109,35 @@ fn foreign_choices_are_not_used() {
     assert!(spoil(|shape| shape.shader = "0".into()).is_empty());
 }
 
+/// What a file says in vain is measured anew; times that are none are not taken over.
+#[test]
+fn a_spoilt_file_does_not_stand_in_the_way() {
+    let engine = model();
+    let right = found(&engine);
+    let mut kept = right.clone();
+    kept.shapes.values_mut().for_each(|shape| shape.choice = Choice::Product { k_split: u32::MAX, tiles: 0 });
+    pollster::block_on(engine.search(&mut kept, QUICK, |_, _| ())).expect("it runs");
+    assert!(kept.shapes.values().all(|shape| !matches!(shape.choice, Choice::Product { tiles: 0, .. })));
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("tuning.json");
+    for wrong in [-1.0, 1e300] {
+        let mut kept = right.clone();
+        kept.shapes.values_mut().for_each(|shape| shape.usual_s = wrong);
+        kept.export(&file).expect("it is written");
+        assert!(Kept::import(&engine.gpu, &file).expect("it is read").shapes.is_empty(), "{wrong}");
+    }
+}
+
+/// A budget that is spent begins nothing.
+#[test]
+fn a_budget_is_kept() {
+    let engine = model();
+    let mut kept = Kept::new(&engine.gpu);
+    let spent = SearchOptions { budget_s: -1.0, ..QUICK };
+    pollster::block_on(engine.search(&mut kept, spent, |_, _| ())).expect("it runs");
+    assert!(kept.shapes.is_empty());
+}
+
 #[test]
 fn the_version_of_wgpu_is_the_locked_one() {
     let lock = std::fs::read_to_string(path("Cargo.lock")).expect("a lock file");

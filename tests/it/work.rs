@@ -134,6 +134,12 @@ fn a_token_of_phi_3_mini() {
     let situation = Situation { position: 255, ..ONE };
     let batch = Batch { n_tokens: 1, position: 255 };
     let run = plan.dispatches.iter().filter(|d| d.grid.iter().all(|extent| extent.resolve(batch) > 0));
+    let n_run = |position| {
+        let batch = Batch { n_tokens: 1, position };
+        plan.dispatches.iter().filter(|d| d.grid.iter().all(|extent| extent.resolve(batch) > 0)).count()
+    };
+    // Two of them choose the token, in a plan of their own.
+    assert!(n_run(0) > 32 * 4 && n_run(4095) > n_run(0) && n_run(4095) + 2 <= 200, "{} and {}", n_run(0), n_run(4095));
     let works = run.map(|d| work(d.kernel, d.variant, &d.params, situation).expect(&d.label));
     let (mut weights, mut read, mut operations) = (0, 0, 0.0);
     for work in works {

@@ -27,6 +27,6 @@ fn reference(call: &mut Call<'_>) {
     for (i, y) in call.write(0)[..256].iter_mut().enumerate() {
         let (row, column) = (i / side % side, i % side);
         let sum: f64 = (0..side).map(|k| pair(0, row * side + k) * pair(2, k * side + column)).sum();
-        *y = (n_steps as f64 * sum) as f32;
+        *y = (n_steps as f64 * 4.0 * sum) as f32;
     }
 }
