@@ -18,7 +18,7 @@ export async function phoneTests(run, { server, model }) {
   await run("a phone loads a model by touch and chats", async () => {
     page = await newPage(context, server.url);
     await page.evaluate(() => localStorage.setItem("settings", JSON.stringify({ system: "Be brief.", temperature: 0, maxTokens: 6 })));
-    await page.getByRole("button", { name: `Load ${name.replace(".gguf", "")}` }).tap();
+    await page.getByRole("button", { name: `Download ${name.replace(".gguf", "")}` }).tap();
     await page.locator("progress").waitFor();
     await shot("loading");
     await page.evaluate(() => {
