@@ -8,7 +8,7 @@ import { settings } from "./settings.js";
 
 /** Text is drawn this often while it comes, however fast that is, and kept this often. */
 const DRAW_MS = 80;
-const KEEP_MS = 1000;
+const KEEP_MS = 500;
 
 let chat: Chat = newChat();
 let session: Session | undefined;
@@ -100,7 +100,7 @@ async function speak(into: Chat, session: Session, signal: AbortSignal): Promise
   busy(true);
   let failure: unknown;
   let running: Answer | undefined;
-  let [drawn, kept] = [0, performance.now()];
+  let [drawn, kept] = [0, 0];
   try {
     running = session.generate(asked, { ...sampling, seed: seed === "" ? Math.floor(Math.random() * 2 ** 32) : Number(seed), signal });
     for await (const piece of running) {
@@ -208,7 +208,7 @@ async function keep(it: Chat): Promise<void> {
 
 /** What a person is told whose browser keeps nothing. */
 export function notKept(error: unknown): HTMLElement {
-  return problem(new PocketError("storage", `this browser does not keep conversations: ${(error as Error)?.message || "it gives no reason"}`,
+  return problem(new PocketError("storage", `this browser does not keep conversations: ${(error as Error)?.message || (error as Error)?.name || "it gives no reason"}`,
     "free some space, or leave the private window; until then copy what you want to have later"));
 }
 
