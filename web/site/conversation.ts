@@ -53,6 +53,8 @@ async function halt(): Promise<void> {
   await answering?.over;
 }
 
+const atEnd = () => scroll.scrollHeight - scroll.scrollTop - scroll.clientHeight < 80;
+
 function show(): void {
   log.replaceChildren(...chat.messages.map((message, index) => messageElement(message, index)));
   scroll.scrollTop = scroll.scrollHeight;
@@ -73,7 +75,7 @@ function messageElement(message: Message, index: number, stats?: Stats): HTMLEle
 }
 
 function figures({ answerTokens, tokensPerSecond, promptSeconds, stop }: Stats): string {
-  const why = stop === "max-tokens" ? ", cut at the most tokens" : stop === "context-full" ? ", the context is full" : "";
+  const why = stop === "max-tokens" ? ", stopped at the longest answer that the settings allow" : stop === "context-full" ? ", the context is full" : "";
   return `${answerTokens} tokens, ${tokensPerSecond.toFixed(1)} per second, first after ${promptSeconds.toFixed(1)} s${why}`;
 }
 
@@ -149,10 +151,10 @@ function takeFocus(element: HTMLElement): void {
 }
 
 function draw(body: HTMLElement, text: string): void {
-  const atEnd = scroll.scrollHeight - scroll.scrollTop - scroll.clientHeight < 80;
+  const follow = atEnd();
   body.classList.toggle("waiting", !text);
   render(body, text);
-  if (atEnd) scroll.scrollTop = scroll.scrollHeight;
+  if (follow) scroll.scrollTop = scroll.scrollHeight;
 }
 
 async function again(): Promise<void> {
@@ -221,7 +223,11 @@ onChange(async ({ id, deleted }) => {
   } else if (!answering && !log.querySelector("form")) {
     // Whoever writes here wins nothing by looking at what was: an edit under way becomes a copy when it is kept.
     const there = await readChat(id).catch(() => undefined);
-    if (there && there.id === chat.id && there.revision > chat.revision && !answering) openChat(there);
+    if (there && there.id === chat.id && there.revision > chat.revision && !answering) {
+      const [follow, at] = [atEnd(), scroll.scrollTop];
+      openChat(there);
+      if (!follow) scroll.scrollTop = at;
+    }
   }
 });
 // A phone closes pages without asking: what has come by then is kept.

@@ -52,7 +52,7 @@ async function show(): Promise<void> {
     h("div", { className: "card" }, h("h2", {}, adapter.name || "A GPU without a name"), h("p", { className: "soft" }, abilities(adapter)),
       h("div", { className: "fields" },
         h("div", {}, h("label", { for: "shape" }, "Shape of the model"), shape),
-        h("label", { className: "check" }, thorough, "take a minute or two, and be surer")),
+        h("label", { className: "check wide" }, thorough, "take a minute or two, and be surer")),
       h("div", { className: "buttons" },
         start("Measure speed", (shape) => bench({ shape }, { ...size, ...(thorough.checked ? {} : { rounds: 2 }), ...heard() })),
         start("Measure kernels", (shape) => kernels({ shape }, { prompt: size.prompt, quick: !thorough.checked, ...heard() })))));
@@ -91,7 +91,7 @@ async function measure(name: string, run: (shape: string) => Promise<Measured & 
   announce(`Measuring ${shape}`);
   try {
     last = { name, ...(await fitting(shape, run, (smaller) => {
-      given.textContent = `${shape} does not fit into this GPU's memory, so ${smaller} is measured instead.`;
+      given.textContent = `${shape} is too much for this GPU, so ${smaller} is measured instead.`;
       announce(given.textContent);
     })) };
     const heading = h("h2", { tabIndex: -1 }, `${name}: ${last.shape}`);
@@ -106,7 +106,7 @@ async function measure(name: string, run: (shape: string) => Promise<Measured & 
   if (document.activeElement === document.body) buttons[0]?.focus();
 }
 
-/** Measures a shape, or the largest smaller one that the device holds. */
+/** Measures a shape, or the largest smaller one that the device holds; a phone's may be lost instead of saying no. */
 async function fitting(shape: string, run: (shape: string) => Promise<Measured & { html?: string }>, told: (smaller: string) => void): Promise<Omit<Result, "name">> {
   for (;;) {
     bar.removeAttribute("value");
@@ -117,7 +117,8 @@ async function fitting(shape: string, run: (shape: string) => Promise<Measured &
       const index = LADDER.findIndex((rung) => rung.shape === shape);
       // Of shapes that are not on it nothing is known but that they were chosen.
       const next = index < 0 ? LADDER.at(-1) : LADDER[index + 1];
-      if ((error as PocketError).code !== "too-large" || !next || next.shape === shape) throw error;
+      const tooMuch = ["too-large", "device"].includes((error as PocketError).code);
+      if (!tooMuch || !next || next.shape === shape) throw error;
       told((shape = next.shape));
     }
   }

@@ -44,9 +44,15 @@ function say(): void {
   void send(content);
 }
 
+/** What the list shows: a button that is made anew under a finger is not pressed. */
+let listed = "";
+
 async function listChats(): Promise<void> {
   const list = byId("chats");
   const all = await chats().catch(() => []);
+  const entries = JSON.stringify([shownId(), ...all.map(({ id, title }) => [id, title])]);
+  if (entries === listed) return;
+  listed = entries;
   const focused = [...list.querySelectorAll("button")].indexOf(document.activeElement as HTMLButtonElement);
   list.replaceChildren(...all.map(({ id, title }) => h("li", { "aria-current": id === shownId() ? "true" : undefined },
     h("button", { onclick: () => void open(id) }, h("span", {}, title)),

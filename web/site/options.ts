@@ -35,11 +35,11 @@ export function openOptions(context?: number): void {
     h("h2", { id: "options-title" }, "Settings"),
     h("div", { className: "fields" },
       ...NUMBERS.map(([name, label, words, limits]) => field(name, label, words, number(name, now[name], limits))),
-      field("context", "Context", `${context ? `the loaded model has ${context} tokens; ` : ""}empty: as the model has it. For the next model loaded`,
+      field("context", "Context", `tokens, for the next model loaded; empty: as the model has it${context ? `. The loaded model has ${context} tokens` : ""}`,
         number("context", now.context, { min: 64, step: 1 }, false)),
       field("seed", "Seed", "empty: another each time", h("input", { id: "option-seed", name: "seed", value: now.seed, inputMode: "numeric", pattern: "[0-9]*" })),
       field("kv", "Keys and values", "for the next model loaded", choice("kv", [["f16", "f16"], ["q8_0", "q8_0, half"], ["q4_0", "q4_0, a quarter"]], now.kv)),
-      field("theme", "Colours", "", choice("theme", [["auto", "As the system"], ["light", "Light"], ["dark", "Dark"]], theme())),
+      field("theme", "Colours", "", choice("theme", [["auto", "System"], ["light", "Light"], ["dark", "Dark"]], theme())),
       field("system", "What the model is told first", "", h("textarea", { id: "option-system", name: "system", value: now.system, rows: 3 }), true)),
     h("div", { className: "buttons" }, h("button", { className: "main" }, "Keep"), h("button", { type: "button", onclick: () => dialog.close() }, "Cancel")));
   dialog.replaceChildren(form);
