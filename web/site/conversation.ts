@@ -42,8 +42,6 @@ export function stop(): void {
 export async function send(content: string): Promise<void> {
   await halt();
   chat.messages.push({ role: "user", content });
-  void keep(chat);
-  show();
   await answer();
 }
 
@@ -79,8 +77,12 @@ function figures({ answerTokens, tokensPerSecond, promptSeconds, stop }: Stats):
   return `${answerTokens} tokens, ${tokensPerSecond.toFixed(1)} per second, first after ${promptSeconds.toFixed(1)} s${why}`;
 }
 
-/** The model answers to the conversation as it is. */
+/** The model answers to the conversation as it is, or instead of the answer that it ends with: one that was stopped or
+ * broke off makes way, so that there are never two in a row. */
 async function answer(): Promise<void> {
+  while (chat.messages.at(-1)?.role === "assistant") chat.messages.pop();
+  void keep(chat);
+  show();
   if (!session || answering) return;
   const abort = new AbortController();
   const over = speak(chat, session, abort.signal).finally(() => (answering = undefined));
@@ -90,8 +92,6 @@ async function answer(): Promise<void> {
 
 async function speak(into: Chat, session: Session, signal: AbortSignal): Promise<void> {
   const { system, seed, context: _, kv: __, ...sampling } = settings();
-  // One that was stopped or broke off makes way: there are no two answers in a row.
-  while (into.messages.at(-1)?.role === "assistant") into.messages.pop();
   const asked = [...(system ? [{ role: "system", content: system }] : []), ...into.messages];
   const index = into.messages.length;
   const reply: Message = { role: "assistant", content: "" };
@@ -102,7 +102,7 @@ async function speak(into: Chat, session: Session, signal: AbortSignal): Promise
   busy(true);
   let failure: unknown;
   let running: Answer | undefined;
-  let [drawn, kept] = [0, 0];
+  let [drawn, kept] = [0, performance.now()];
   try {
     running = session.generate(asked, { ...sampling, seed: seed === "" ? Math.floor(Math.random() * 2 ** 32) : Number(seed), signal });
     for await (const piece of running) {
@@ -159,15 +159,12 @@ function draw(body: HTMLElement, text: string): void {
 
 async function again(): Promise<void> {
   await halt();
-  chat.messages.splice(chat.messages.findLastIndex(({ role }) => role === "user") + 1);
-  show();
   await answer();
 }
 
 async function regenerate(index: number): Promise<void> {
   await halt();
   chat.messages.splice(index);
-  show();
   await answer();
 }
 
@@ -184,8 +181,6 @@ function edit(index: number): void {
     if (!content) return;
     await halt();
     chat.messages.splice(index, chat.messages.length, { role: "user", content });
-    void keep(chat);
-    show();
     await answer();
   }, onkeydown: (event: KeyboardEvent) => event.key === "Escape" && cancel() },
     text, h("div", { className: "buttons" }, h("button", { className: "main" }, "Send"), h("button", { type: "button", onclick: cancel }, "Cancel")));

@@ -51,7 +51,7 @@ async function show(): Promise<void> {
   content.append(
     h("div", { className: "card" }, h("h2", {}, adapter.name || "A GPU without a name"), h("p", { className: "soft" }, abilities(adapter)),
       h("div", { className: "fields" },
-        h("div", {}, h("label", { for: "shape" }, "Shape of the model"), shape),
+        h("div", {}, h("label", { for: "shape" }, "Shape"), shape),
         h("label", { className: "check wide" }, thorough, "take a minute or two, and be surer")),
       h("div", { className: "buttons" },
         start("Measure speed", (shape) => bench({ shape }, { ...size, ...(thorough.checked ? {} : { rounds: 2 }), ...heard() })),
