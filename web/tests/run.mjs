@@ -7,6 +7,7 @@ import { apiTests } from "./api.mjs";
 import { ask } from "./firefox.mjs";
 import { phoneTests } from "./phone.mjs";
 import { siteTests } from "./site.mjs";
+import { versionTests } from "./versions.mjs";
 import { same, section } from "./check.mjs";
 
 export const MODEL = "SmolLM2-135M-Instruct.Q4_1.gguf";
@@ -34,6 +35,7 @@ await run("firefox generates what the program does", async () => {
 await apiTests(run, given);
 await phoneTests(run, given);
 await siteTests(run, given);
+await versionTests(run);
 server.close();
 console.log(failed === 0 ? "\nbrowsers: everything passed" : `\nbrowsers: ${failed} failed`);
 process.exit(failed === 0 ? 0 : 1);

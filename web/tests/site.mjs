@@ -1,14 +1,10 @@
 // The site without a model: a pretended worker answers, so that what is tested is what the pages make of it, at the moments
-// that matter. And the service worker, with the real files.
+// that matter.
 import { fileURLToPath } from "node:url";
 import { build } from "esbuild";
 import { createRequire } from "node:module";
 import fs from "node:fs";
-import http from "node:http";
-import os from "node:os";
 import path from "node:path";
-import { buildSite } from "../site/build.mjs";
-import { serve } from "../serve.mjs";
 import { DESK, newPage, open, PHONE } from "./browser.mjs";
 import { check, same } from "./check.mjs";
 
@@ -39,8 +35,8 @@ async function pretend(given = {}, options = PHONE) {
 
 /** The model that the tests' server offers: no other server is asked for anything. */
 const LOCAL = "Download SmolLM2-135M-Instruct";
-const button = (page, name) => page.getByRole("button", { name });
-const visible = (page, text) => page.getByText(text).first().waitFor({ timeout: 30_000 });
+export const button = (page, name) => page.getByRole("button", { name });
+export const visible = (page, text) => page.getByText(text).first().waitFor({ timeout: 30_000 });
 const settings = (page, more = {}) => page.evaluate((more) => localStorage.setItem("settings", JSON.stringify({ maxTokens: 1000, ...more })), more);
 const write = async (page, text) => {
   await page.locator("#prompt:not([disabled])").fill(text);
@@ -57,7 +53,7 @@ const kept = (page) => page.evaluate(() => new Promise((resolve, reject) => {
   };
 }));
 const roles = (messages) => messages.map(({ role }) => role[0]).join("");
-const until = async (what, holds) => {
+export const until = async (what, holds) => {
   const end = Date.now() + 30_000;
   while (!(await holds())) {
     if (Date.now() > end) throw new Error(`never so: ${what}`);
@@ -70,8 +66,6 @@ export async function siteTests(run, { server }) {
   await devices(run, server);
   await access(run, server);
   await run("site: hostile Markdown stays text, and deep Markdown does not overflow", () => markdown(server));
-  await run("site: an update leaves open pages what they began with", updates);
-  await run("site: a server with clean addresses, and a site beside it", besides);
 }
 
 async function conversations(run, server) {
@@ -465,86 +459,4 @@ async function markdown(server) {
   same("what is meant still is", told.html, "<blockquote><p>a</p><blockquote><p>b</p></blockquote></blockquote><ol start=\"1\"><li>x<ul><li>y</li></ul></li></ol><p><strong>b</strong> <em>i</em> <code>c</code> <a href=\"https://example.com\" target=\"_blank\" rel=\"noopener noreferrer\">l</a></p>");
   check("nothing takes long", told.longest < 2000, JSON.stringify([told.longest, told.worst]));
   return `longest ${Math.round(told.longest)} ms (${JSON.stringify(told.worst)})`;
-}
-
-const folder = () => fs.mkdtempSync(path.join(os.tmpdir(), "pocketlm-site-"));
-const versionOf = (page) => page.evaluate(() => document.querySelector("meta[name=version]").content);
-const examined = async (page) => {
-  await button(page, "Examine this GPU").click();
-  await page.locator("tbody tr").nth(2).waitFor({ timeout: 120_000 });
-  await button(page, "Stop").click();
-  await visible(page, "Stopped after");
-};
-
-async function updates() {
-  const site = folder();
-  const first = await buildSite({ out: site });
-  const server = await serve({ site });
-  const { context, close } = await open(PHONE);
-  const names = (page) => page.evaluate(() => caches.keys());
-  const old = await newPage(context, `${server.url}doctor.html`);
-  await old.waitForFunction(() => navigator.serviceWorker.controller);
-  const versions = [first];
-  for (let n = 0; n < 3; n++) {
-    versions.push(await buildSite({ out: site, banner: `/* ${n} */` }));
-    await old.evaluate(async () => (await navigator.serviceWorker.getRegistration()).update());
-    await visible(old, "A new version is ready");
-    await until("the new version has taken over", () => old.evaluate(async (version) => {
-      const { installing, waiting } = await navigator.serviceWorker.getRegistration();
-      return !installing && !waiting && (await caches.keys()).some((name) => name.endsWith(version));
-    }, versions.at(-1)));
-  }
-  // The server has nothing of the first version any more.
-  same("the old page", await versionOf(old), first);
-  same("its worker on the server", (await fetch(`${server.url}v-${first}/worker.js`)).status, 404);
-  server.down = true;
-  await examined(old);
-  const young = await newPage(context, `${server.url}doctor.html`);
-  same("a page that is opened now", await versionOf(young), versions.at(-1));
-  await examined(young);
-  await until("versions that no page uses are gone", async () => (await names(young)).length <= 3);
-  check("the first one's is there", (await names(young)).some((name) => name.endsWith(first)));
-  await button(old, "Reload").click();
-  await old.waitForFunction((version) => document.querySelector("meta[name=version]").content === version, versions.at(-1));
-  for (const page of [old, young]) same("complaints", page.complaints, []);
-  await close();
-  server.close();
-  fs.rmSync(site, { recursive: true });
-}
-
-/** A server as some hosts are: X.html is at X, and index.html at its folder. */
-async function cleanAddresses(site) {
-  const types = { html: "text/html", js: "text/javascript", css: "text/css", wasm: "application/wasm", svg: "image/svg+xml" };
-  const server = http.createServer(({ url }, response) => {
-    const { pathname } = new URL(url, "http://localhost");
-    if (pathname.endsWith(".html")) return response.writeHead(308, { location: pathname.replace(/(index)?\.html$/, "") }).end();
-    const name = pathname.endsWith("/") ? `${pathname}index.html` : path.extname(pathname) ? pathname : `${pathname}.html`;
-    const file = path.join(site, name);
-    if (!fs.existsSync(file)) return response.writeHead(404).end();
-    response.writeHead(200, { "content-type": types[path.extname(name).slice(1)] ?? "application/octet-stream" }).end(fs.readFileSync(file));
-  });
-  await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
-  return { url: `http://localhost:${server.address().port}/`, close: () => (server.closeAllConnections(), server.close()) };
-}
-
-async function besides() {
-  const site = folder();
-  await buildSite({ out: path.join(site, "a") });
-  await buildSite({ out: path.join(site, "b"), banner: "/* b */" });
-  const server = await cleanAddresses(site);
-  const { context, close } = await open(PHONE);
-  let page;
-  for (const name of ["a/", "b/"]) {
-    page = await newPage(context, server.url + name);
-    await page.waitForFunction(() => navigator.serviceWorker.controller);
-  }
-  same("caches", (await page.evaluate(() => caches.keys())).map((name) => name.split(" ")[1]).sort(), ["/a/", "/b/"]);
-  server.close();
-  await context.setOffline(true);
-  for (const name of ["a/", "a/index.html", "a/gpu", "a/gpu.html", "b/doctor"]) {
-    await page.goto(server.url + name);
-    await page.locator("h1").first().waitFor();
-  }
-  await close();
-  fs.rmSync(site, { recursive: true });
 }
