@@ -79,6 +79,7 @@ export async function phoneTests(run, { server, model }) {
   });
 
   await run("the doctor's page examines kernels until it is stopped", async () => {
+    page ??= await newPage(context, server.url);
     await page.goto(`${server.url}doctor.html`);
     await page.getByRole("button", { name: "Examine this GPU" }).tap();
     await page.locator("tbody tr").nth(11).waitFor({ timeout: 120_000 });

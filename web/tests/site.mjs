@@ -36,13 +36,13 @@ async function pretend(given = {}, options = PHONE) {
 /** The model that the tests' server offers: no other server is asked for anything. */
 const LOCAL = "Download SmolLM2-135M-Instruct";
 export const button = (page, name) => page.getByRole("button", { name });
-export const visible = (page, text) => page.getByText(text).first().waitFor({ timeout: 30_000 });
+export const visible = (page, text) => page.getByText(text).first().waitFor({ timeout: 120_000 });
 const settings = (page, more = {}) => page.evaluate((more) => localStorage.setItem("settings", JSON.stringify({ maxTokens: 1000, ...more })), more);
 const write = async (page, text) => {
   await page.locator("#prompt:not([disabled])").fill(text);
   await button(page, "Send").click();
 };
-const words = (page, n) => page.locator(".message.assistant", { hasText: `word${n} ` }).waitFor({ timeout: 30_000 });
+const words = (page, n) => page.locator(".message.assistant", { hasText: `word${n} ` }).waitFor({ timeout: 120_000 });
 /** What is kept, as whoever opens the site finds it. */
 const kept = (page) => page.evaluate(() => new Promise((resolve, reject) => {
   const request = indexedDB.open("pocketlm", 1);
@@ -54,7 +54,7 @@ const kept = (page) => page.evaluate(() => new Promise((resolve, reject) => {
 }));
 const roles = (messages) => messages.map(({ role }) => role[0]).join("");
 export const until = async (what, holds) => {
-  const end = Date.now() + 30_000;
+  const end = Date.now() + 120_000;
   while (!(await holds())) {
     if (Date.now() > end) throw new Error(`never so: ${what}`);
     await new Promise((resolve) => setTimeout(resolve, 100));
@@ -446,7 +446,7 @@ async function markdown(server) {
     for (let n = 0; n < 3000; n++) look(Array.from({ length: 1 + random(40) }, () => PIECES[random(PIECES.length)]).join(""));
     // One piece for ever, in a line and in lines, and each as deep as it goes.
     for (const piece of PIECES) {
-      for (const text of [piece.repeat(30_000 / piece.length), `${piece}a `.repeat(2000), `${piece}\n`.repeat(2000), Array.from({ length: 1000 }, (_, n) => " ".repeat(2 * n) + piece + "x").join("\n"), `${piece.repeat(1990 / piece.length)}a${piece.repeat(1990 / piece.length)}`]) {
+      for (const text of [piece.repeat(120_000 / piece.length), `${piece}a `.repeat(2000), `${piece}\n`.repeat(2000), Array.from({ length: 1000 }, (_, n) => " ".repeat(2 * n) + piece + "x").join("\n"), `${piece.repeat(1990 / piece.length)}a${piece.repeat(1990 / piece.length)}`]) {
         const took = look(text);
         if (took > longest) [longest, worst] = [took, text.slice(0, 20)];
       }
