@@ -1,6 +1,7 @@
 // Models to begin with, smallest first, and those that the server of this page offers itself.
 
 import type { Source } from "../ts/index.js";
+import { memoryGb, phone } from "./device.js";
 
 export interface Offer {
   name: string;
@@ -11,12 +12,13 @@ export interface Offer {
 
 const hub = (repo: string, file: string): Source => ({ repo, file });
 
+/** Sizes are those of the files on the hub on 2026-11-24. */
 const OFFERS: Offer[] = [
-  { name: "SmolLM2 135M", bytes: 105e6, words: "Tiny and quick; good to try things out.", source: hub("bartowski/SmolLM2-135M-Instruct-GGUF", "SmolLM2-135M-Instruct-Q4_K_M.gguf") },
-  { name: "SmolLM2 360M", bytes: 386e6, words: "Small, for any phone.", source: hub("HuggingFaceTB/SmolLM2-360M-Instruct-GGUF", "smollm2-360m-instruct-q8_0.gguf") },
-  { name: "Qwen 2.5 0.5B", bytes: 491e6, words: "Small, many languages.", source: hub("Qwen/Qwen2.5-0.5B-Instruct-GGUF", "qwen2.5-0.5b-instruct-q4_k_m.gguf") },
-  { name: "Qwen 2.5 1.5B", bytes: 1.12e9, words: "For good phones and any laptop.", source: hub("Qwen/Qwen2.5-1.5B-Instruct-GGUF", "qwen2.5-1.5b-instruct-q4_k_m.gguf") },
-  { name: "Phi-3 mini", bytes: 2.39e9, words: "For laptops with a GPU or 16 GB.", source: hub("microsoft/Phi-3-mini-4k-instruct-gguf", "Phi-3-mini-4k-instruct-q4.gguf") },
+  { name: "SmolLM2 135M", bytes: 105_454_432, words: "Tiny and quick, often wrong. English.", source: hub("bartowski/SmolLM2-135M-Instruct-GGUF", "SmolLM2-135M-Instruct-Q4_K_M.gguf") },
+  { name: "SmolLM2 360M", bytes: 386_404_992, words: "Small, for any phone. English.", source: hub("HuggingFaceTB/SmolLM2-360M-Instruct-GGUF", "smollm2-360m-instruct-q8_0.gguf") },
+  { name: "Qwen 2.5 0.5B", bytes: 491_400_032, words: "Small, many languages.", source: hub("Qwen/Qwen2.5-0.5B-Instruct-GGUF", "qwen2.5-0.5b-instruct-q4_k_m.gguf") },
+  { name: "Qwen 2.5 1.5B", bytes: 1_117_320_736, words: "Better answers; for good phones and any laptop.", source: hub("Qwen/Qwen2.5-1.5B-Instruct-GGUF", "qwen2.5-1.5b-instruct-q4_k_m.gguf") },
+  { name: "Phi-3 mini", bytes: 2_393_231_072, words: "The best of these; for laptops with 16 GB or a graphics card. English.", source: hub("microsoft/Phi-3-mini-4k-instruct-gguf", "Phi-3-mini-4k-instruct-q4.gguf") },
 ];
 
 /** Everything there is to choose from. */
@@ -28,9 +30,37 @@ export async function offers(): Promise<Offer[]> {
   return [...local, ...OFFERS];
 }
 
+/** What to begin with on this device: the best that it will hold beside everything else, and that does not take an hour to
+ * come over a mobile network. */
+export function firstChoice(): string {
+  if (memoryGb() < 3) return "SmolLM2 135M";
+  return phone() ? "SmolLM2 360M" : "Qwen 2.5 1.5B";
+}
+
 /** The largest offer that is smaller than `bytes`. */
 export function smaller(all: Offer[], bytes: number): Offer | undefined {
   return all.filter((offer) => offer.bytes < 0.9 * bytes).sort((a, b) => b.bytes - a.bytes)[0];
+}
+
+/** Where a source lies on the net, if it does. */
+export function addressOf(source: Source): string | undefined {
+  if (source instanceof URL) return source.href;
+  if (typeof source === "object" && "repo" in source) return `https://huggingface.co/${source.repo}/resolve/main/${source.file}`;
+  return undefined;
+}
+
+/** How large the server says that it is, if it says so. One byte is asked for instead of HEAD: stores that redirect often
+ * sign addresses for GET alone. */
+export async function sizeThere(address: string, signal: AbortSignal): Promise<number | undefined> {
+  try {
+    const answer = await fetch(address, { headers: { Range: "bytes=0-0" }, signal });
+    void answer.body?.cancel();
+    const total = answer.headers.get("content-range")?.match(/\/(\d+)$/)?.[1] ?? (answer.status === 200 ? answer.headers.get("content-length") : null);
+    return total ? Number(total) : undefined;
+  } catch {
+    // Loading it says what is wrong.
+    return undefined;
+  }
 }
 
 /** What a person types: an address, or `owner/repo/file.gguf` on the hub. */
@@ -38,5 +68,5 @@ export function parseSource(text: string): Source | undefined {
   const trimmed = text.trim();
   const onHub = trimmed.match(/^(?:https:\/\/huggingface\.co\/)?([\w.-]+\/[\w.-]+)\/(?:(?:resolve|blob)\/[\w.-]+\/)?([^?\s]+\.gguf)$/);
   if (onHub) return hub(onHub[1]!, onHub[2]!);
-  return URL.canParse(trimmed) ? new URL(trimmed) : undefined;
+  return /^https?:\/\//.test(trimmed) && URL.canParse(trimmed) ? new URL(trimmed) : undefined;
 }

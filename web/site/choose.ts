@@ -1,76 +1,105 @@
 // Choosing a model: what is here, what is on offer, a file, an address; and the progress of loading it.
 
-import { Engine, PocketError, models, type Progress, type Source } from "../ts/index.js";
-import { offers, parseSource, smaller, type Offer } from "./catalogue.js";
-import { settings } from "./chats.js";
+import { Engine, PocketError, models, type Progress, type Source, type StoredModel } from "../ts/index.js";
+import { addressOf, firstChoice, offers, parseSource, sizeThere, smaller, type Offer } from "./catalogue.js";
 import { announce, byId, h, problem, timeText } from "./page.js";
+import { settings } from "./settings.js";
 
 const size = models.bytesText;
 
-/** Called with an engine once one is loaded. */
-type Loaded = (engine: Engine, name: string) => void;
+/** Called with an engine once one is loaded, and the context that its sessions get. */
+type Loaded = (engine: Engine, name: string, context: number) => void;
+
+/** What a person has picked; `bytes` is what they were told. */
+interface Pick {
+  name: string;
+  source: Source;
+  bytes?: number | undefined;
+}
+
+/** The context that engines take when none is asked for is the model's own, but no more than this. */
+const USUAL_CONTEXT = 4096;
 
 /** Shows the choice; or, where there is a model to go on with, loads that. */
-export async function choose(loaded: Loaded, last?: { name: string; source: Source }): Promise<void> {
-  if (last) return await load(last.name, last.source, loaded, []);
+export async function choose(loaded: Loaded, last?: Pick): Promise<void> {
+  if (last) return await load(last, loaded);
   const place = byId("choose");
   const [stored, all, room] = await Promise.all([models.list().catch(() => []), offers(), models.storage().catch(() => undefined)]);
-  const pick = (name: string, source: Source, bytes?: number) => void load(name, source, loaded, all, bytes);
+  const pick = (picked: Pick) => void load(picked, loaded);
   const urls = new Set(stored.map((model) => model.url));
-  const here = stored.map((model) => h("div", { className: "card row" },
-    h("div", {},
-      h("h3", {}, model.name),
-      h("small", {}, model.complete ? `${size(model.size)}, on this device` : `${size(model.storedBytes)} of ${size(model.size)} are here`)),
-    h("button", { className: "quiet bad", "aria-label": `Delete ${model.name}`, onclick: async () => {
-      await models.remove(model.key).catch((error) => place.prepend(problem(error)));
-      await choose(loaded);
-    } }, "Delete"),
-    h("button", { className: "main", "aria-label": `Load ${model.name}`, onclick: () => pick(model.name, { key: model.key }, model.size) }, model.complete ? "Load" : "Resume")));
-  const offered = all.filter((offer) => !urls.has(addressOf(offer.source))).map((offer) => h("div", { className: "card row" },
-    h("div", {}, h("h3", {}, offer.name), h("small", {}, `${size(offer.bytes)}. ${offer.words}`)),
-    h("button", { "aria-label": `Load ${offer.name}`, onclick: () => pick(offer.name, offer.source, offer.bytes) }, "Load")));
-  const file = h("input", { type: "file", accept: ".gguf", hidden: true, id: "file", onchange: () => {
-    const chosen = file.files?.[0];
-    if (chosen) pick(chosen.name, chosen, chosen.size);
-  } });
-  const address = h("input", { id: "address", placeholder: "owner/repo/model.gguf", autocomplete: "off", spellcheck: false, inputMode: "url" });
-  const byAddress = h("form", { className: "card", onsubmit: (event: Event) => {
-    event.preventDefault();
-    const source = parseSource(address.value);
-    if (source) pick(address.value.split("/").pop()!, source);
-    else byAddress.after(problem(new PocketError("invalid", "this is no address of a model", "give an address, or owner/repo/file.gguf as on Hugging Face")));
-  } },
-    h("label", { for: "address" }, h("h3", {}, "From Hugging Face or any address")),
-    h("div", { className: "pair" }, address, h("button", {}, "Load")));
+  const offered = all.filter((offer) => !urls.has(addressOf(offer.source) ?? ""));
+  const best = stored.length ? undefined : offered.find(({ name }) => name === firstChoice());
+  const rest = offered.filter((offer) => offer !== best);
   place.replaceChildren(
-    h("h1", {}, "A language model on your own device"),
-    h("p", { className: "soft" }, "What you write stays in this browser. A model is downloaded once; then it works offline."),
-    ...(here.length ? [h("h2", {}, "On this device"), ...here] : []),
-    h("h2", {}, here.length ? "More models" : "Choose a model"),
-    ...offered,
-    byAddress,
-    h("div", { className: "buttons" }, h("button", { onclick: () => file.click() }, "Open a GGUF file"), file),
-    room ? h("p", { className: "soft" }, h("small", {}, `${size(room.usage)} in use, ${size(Math.max(0, room.quota - room.usage))} more for this site${room.persisted ? "" : "; the browser may delete models when the device runs short"}.`)) : undefined!,
+    h("h1", { tabIndex: -1 }, "A language model on your own device"),
+    h("p", { className: "soft" }, "Download a model once, then chat, also offline. What you write never leaves this device."),
+    ...(stored.length ? [h("h2", {}, "On this device"), ...stored.map((model) => storedCard(model, pick, loaded))] : []),
+    ...(best ? [h("h2", {}, "Start here"), offerCard(best, pick, true)] : []),
+    h("h2", {}, "More models"),
+    ...rest.map((offer) => offerCard(offer, pick)),
+    ownModel(pick),
+    ...(room ? [h("p", { className: "soft" }, h("small", {}, `This site uses ${size(room.usage)} of this device's storage and may use ${size(Math.max(0, room.quota - room.usage))} more.${room.persisted ? "" : " The browser may delete models when the device runs short."}`))] : []),
   );
 }
 
-function addressOf(source: Source): string {
-  if (source instanceof URL) return source.href;
-  if (typeof source === "object" && "repo" in source) return `https://huggingface.co/${source.repo}/resolve/main/${source.file}`;
-  return "";
+function storedCard(model: StoredModel, pick: (picked: Pick) => void, loaded: Loaded): HTMLElement {
+  const remove = async () => {
+    const error = await models.remove(model.key).then(() => undefined, (error) => error);
+    await choose(loaded);
+    const place = byId("choose");
+    if (error) place.prepend(problem(error));
+    else announce(`${model.name} is deleted`);
+    place.querySelector<HTMLElement>("h1")!.focus();
+  };
+  const verb = model.complete ? "Start" : "Resume";
+  return h("div", { className: "card row" },
+    h("div", {}, h("h3", {}, model.name), h("small", {}, model.complete ? `${size(model.size)}, ready to use` : `${size(model.storedBytes)} of ${size(model.size)} have come`)),
+    h("button", { className: "quiet bad", "aria-label": `Delete ${model.name}`, onclick: () => void remove() }, "Delete"),
+    h("button", { className: "main", "aria-label": `${verb} ${model.name}`, onclick: () => pick({ name: model.name, source: { key: model.key }, bytes: model.size }) }, verb));
+}
+
+function offerCard(offer: Offer, pick: (picked: Pick) => void, best = false): HTMLElement {
+  const { name, bytes, words } = offer;
+  return h("div", { className: `card row ${best ? "notice" : ""}` },
+    h("div", {}, h("h3", {}, name), h("small", {}, words)),
+    h("button", { className: best ? "main" : "", "aria-label": `Download ${name}, ${size(bytes)}`, onclick: () => pick(offer) },
+      h("span", {}, "Download", h("small", {}, size(bytes)))));
+}
+
+/** For those who know what they want. */
+function ownModel(pick: (picked: Pick) => void): HTMLElement {
+  const file = h("input", { type: "file", accept: ".gguf", hidden: true, id: "file", onchange: () => {
+    const chosen = file.files?.[0];
+    if (chosen) pick({ name: chosen.name, source: chosen, bytes: chosen.size });
+  } });
+  const wrong = h("div", {});
+  const address = h("input", { id: "address", placeholder: "owner/repo/model.gguf", autocomplete: "off", spellcheck: false, inputMode: "url" });
+  const form = h("form", { onsubmit: (event: Event) => {
+    event.preventDefault();
+    const source = parseSource(address.value);
+    if (source) pick({ name: address.value.trim().split("/").pop()!, source });
+    else wrong.replaceChildren(problem(new PocketError("invalid", "this is no address of a model", "give one that begins with https://, or owner/repo/file.gguf as on Hugging Face")));
+  } },
+    h("label", { for: "address" }, "A file on Hugging Face, or any address"),
+    h("div", { className: "pair" }, address, h("button", {}, "Download")), wrong);
+  return h("details", { className: "card" }, h("summary", {}, "Use a model of your own (GGUF)"),
+    h("div", { className: "buttons" }, h("button", { onclick: () => file.click() }, "Open a file"), file), form);
 }
 
 /** The load that is under way: another one takes its place. */
 let loading: AbortController | undefined;
 
-async function load(name: string, source: Source, loaded: Loaded, all: Offer[], bytes = Infinity): Promise<void> {
+async function load(picked: Pick, loaded: Loaded): Promise<void> {
+  const { name, source } = picked;
   const place = byId("choose");
   const bar = h("progress", { max: 1, "aria-label": `Loading ${name}` });
   const words = h("p", { className: "soft", id: "progress" }, "Starting");
   loading?.abort();
   const abort = (loading = new AbortController());
-  place.replaceChildren(h("h1", {}, `Loading ${name}`), h("div", { className: "card" }, bar, words,
+  const show = (...children: HTMLElement[]) => place.replaceChildren(h("h1", { tabIndex: -1 }, `Loading ${name}`), h("div", { className: "card" }, ...children,
     h("div", { className: "buttons" }, h("button", { onclick: () => abort.abort() }, "Cancel"))));
+  show(bar, words);
+  if (document.activeElement === document.body) place.querySelector("button")!.focus();
   announce(`Loading ${name}`);
   const onProgress = (progress: Progress) => {
     const { doneBytes, totalBytes } = progress;
@@ -79,20 +108,53 @@ async function load(name: string, source: Source, loaded: Loaded, all: Offer[], 
     words.textContent = sentence(progress);
   };
   try {
-    const { context, kv } = settings();
-    const engine = await Engine.load(source, { onProgress, signal: abort.signal, context, kv });
+    await agree(picked, abort.signal, show);
+    show(bar, words);
+    const { engine, context } = await open(source, { onProgress, signal: abort.signal });
     if (abort.signal.aborted) return engine.dispose();
-    place.replaceChildren();
+    place.replaceChildren(h("h1", { className: "unseen" }, `Chat with ${name}`));
     announce(`${name} is ready`);
-    loaded(engine, name);
+    loaded(engine, name, context);
   } catch (error) {
     // Whoever began another load looks at that one now.
     if (loading !== abort) return;
     await choose(loaded);
-    all = all.length ? all : await offers();
-    if ((error as Error).name === "AbortError") return;
-    const other = (error as PocketError).code === "too-large" || (error as PocketError).code === "quota" ? smaller(all, bytes) : undefined;
-    place.prepend(problem(error, other && h("button", { className: "main", onclick: () => void load(other.name, other.source, loaded, all, other.bytes) }, `Load ${other.name} instead`)));
+    place.querySelector<HTMLElement>("h1")!.focus();
+    if (abort.signal.aborted) return;
+    const { code } = error as PocketError;
+    const other = code === "too-large" || code === "quota" ? smaller(await offers(), picked.bytes ?? Infinity) : undefined;
+    place.prepend(problem(error, other && h("button", { className: "main", onclick: () => void load(other, loaded) }, `Download ${other.name} instead, ${size(other.bytes)}`)));
+  }
+}
+
+/** Where the server has another size than the person was told, or they were told none: asks whether they want that. */
+async function agree({ source, bytes }: Pick, signal: AbortSignal, show: (...children: HTMLElement[]) => void): Promise<void> {
+  const address = addressOf(source);
+  const there = address && (await sizeThere(address, signal));
+  signal.throwIfAborted();
+  if (!there || (bytes && Math.abs(there - bytes) < 0.02 * bytes)) return;
+  await new Promise<void>((resolve, reject) => {
+    signal.addEventListener("abort", () => reject(signal.reason));
+    const yes = h("button", { className: "main", onclick: () => resolve() }, `Download ${size(there)}`);
+    show(h("p", {}, bytes ? `The server now has a file of ${size(there)}, not of ${size(bytes)}.` : `This is a file of ${size(there)}.`), yes);
+    yes.focus();
+  });
+}
+
+/** Loads with the context that was asked for, as far as the model has it and the device can hold it. */
+async function open(source: Source, options: { onProgress: (progress: Progress) => void; signal: AbortSignal }): Promise<{ engine: Engine; context: number }> {
+  const { context, kv } = settings();
+  const load = async (context?: number) => {
+    const engine = await Engine.load(source, { ...options, context, kv });
+    const own = engine.info.context;
+    return { engine, context: Math.min(context ?? own, own < USUAL_CONTEXT ? own : Infinity) };
+  };
+  try {
+    return await load(context);
+  } catch (error) {
+    const fits = (error as PocketError).hint?.match(/`context` (\d+) is the longest/)?.[1];
+    if (!fits) throw error;
+    return await load(Number(fits));
   }
 }
 
@@ -102,7 +164,7 @@ function sentence({ phase, doneBytes, totalBytes, secondsLeft }: Progress): stri
     case "waiting": return "Another tab is fetching it; this one takes it over when it is here";
     case "downloading": return `${part}${secondsLeft === undefined ? "" : `, ${timeText(secondsLeft)} left`}`;
     case "reconnecting": return `${part}; the connection broke, trying again`;
-    case "uploading": return `To the GPU: ${part}`;
+    case "uploading": return `To the graphics processor: ${part}`;
     default: return "Starting";
   }
 }

@@ -2,54 +2,74 @@
 // The weights are random and made on the device: nothing is downloaded.
 
 import { PocketError, adapters, bench, kernels, shapes, type AdapterReport, type Measured } from "../ts/index.js";
-import { announce, begin, byId, h, problem, timeText } from "./page.js";
+import { memoryGb, phone } from "./device.js";
+import { announce, begin, byId, copy, h, problem, timeText } from "./page.js";
+import { fromLink, toLink } from "./share.js";
 
-/** Shapes to begin with, the first that fits. */
-const FIRST = ["phi-3-mini", "qwen2.5-1.5b", "smollm2-135m"];
+/** Shapes to begin with, largest first; one that does not fit makes way for the next. `gb`: memory of a device that holds it
+ * beside everything else. */
+const LADDER = [{ shape: "phi-3-mini", gb: 8 }, { shape: "qwen2.5-1.5b", gb: 4 }, { shape: "smollm2-135m", gb: 0 }];
+/** Such a binding is what the largest matrices of billions of weights take. */
+const LARGE_BINDING_BYTES = 256 << 20;
 
-begin();
+/** A result, and what it is of. */
+interface Result extends Measured {
+  name: string;
+  shape: string;
+  html?: string | undefined;
+}
+
+/** What a link holds: bench's report, or the text of the kernels' table. */
+type Shared = Pick<Result, "name" | "shape"> & { report?: Measured["report"]; text?: string; adapter: string };
+
 const content = byId("content");
 const result = h("div", {});
+const bar = h("progress", { max: 1, "aria-label": "Measuring" });
+const words = h("p", { className: "soft" });
 let abort: AbortController | undefined;
-let last: Measured | undefined;
+let last: Result | undefined;
 
-try {
-  await show();
-} catch (error) {
-  content.append(problem(error));
-}
+content.append(h("p", { className: "soft" }, "Measures how fast this browser and GPU run a language model, with random weights of a published model's shape. Nothing is downloaded, and nothing leaves this device unless you share it."));
+const usable = begin();
+await showShared();
+addEventListener("hashchange", () => void showShared());
+if (usable) await show().catch((error) => content.append(problem(error)));
+content.append(result);
 
 async function show(): Promise<void> {
   const [found, names] = await Promise.all([adapters(), shapes()]);
   const adapter = found[0];
-  if (!adapter) throw new PocketError("no-adapter", "this browser offers no WebGPU here", "a newer one may, and so may its settings for graphics");
+  // Why there is none is said above.
+  if (!adapter) return;
   const software = adapter.kind === "software";
-  const first = software ? names.find((name) => name.startsWith("smollm2")) : FIRST.find((name) => names.includes(name));
+  const first = firstShape(adapter);
   const shape = h("select", { id: "shape" }, ...names.map((name) => h("option", { value: name, selected: name === first }, name)));
   const thorough = h("input", { type: "checkbox", id: "thorough", checked: !software });
   const start = (name: string, run: (shape: string) => Promise<Measured & { html?: string }>) =>
-    h("button", { className: "main start", onclick: () => void measure(name, run, shape.value, names) }, name);
+    h("button", { className: "main start", onclick: () => void measure(name, run, shape.value) }, name);
   const size = software ? { prompt: 16, n: 8, rounds: 2 } : { prompt: 512, n: 128, rounds: 5 };
   content.append(
-    h("p", { className: "soft" }, "Measures how fast this browser and GPU run a language model, with random weights of a published model's shape. Nothing is downloaded, and nothing leaves the page unless you share it."),
     h("div", { className: "card" }, h("h2", {}, adapter.name || "A GPU without a name"), h("p", { className: "soft" }, abilities(adapter)),
       h("div", { className: "fields" },
         h("div", {}, h("label", { for: "shape" }, "Shape"), shape),
-        h("label", { className: "check" }, thorough, " take a minute or two, and be surer")),
+        h("label", { className: "check wide" }, thorough, "take a minute or two, and be surer")),
       h("div", { className: "buttons" },
         start("Measure speed", (shape) => bench({ shape }, { ...size, ...(thorough.checked ? {} : { rounds: 2 }), ...heard() })),
-        start("Measure kernels", (shape) => kernels({ shape }, { prompt: size.prompt, quick: !thorough.checked, ...heard() })))),
-    result);
+        start("Measure kernels", (shape) => kernels({ shape }, { prompt: size.prompt, quick: !thorough.checked, ...heard() })))));
+}
+
+/** The largest that the device is likely to hold. A phone's memory is the system's, which ends pages that take much of it. */
+function firstShape({ kind, max_binding_bytes }: AdapterReport): string {
+  const least = LADDER.at(-1)!.shape;
+  if (kind === "software" || max_binding_bytes < LARGE_BINDING_BYTES) return least;
+  return LADDER.find(({ gb }) => (phone() ? 2 * gb : gb) <= memoryGb())?.shape ?? least;
 }
 
 function abilities(adapter: AdapterReport): string {
-  const { subgroups, subgroup_size, f16, timestamps, max_binding_bytes, max_buffer_bytes } = adapter;
+  const { kind, subgroups, subgroup_size, f16, timestamps, max_binding_bytes, max_buffer_bytes } = adapter;
   const mib = (bytes: number) => `${Math.round(bytes / 2 ** 20)} MiB`;
-  return `${adapter.kind}, subgroups ${subgroups ? `of ${[...new Set(subgroup_size)].join(" to ")}` : "none"}, f16 ${f16 ? "yes" : "no"}, timestamps ${timestamps ? "yes" : "no"}, bindings up to ${mib(max_binding_bytes)}, buffers up to ${mib(max_buffer_bytes)}`;
+  return `${kind}, subgroups ${subgroups ? `of ${[...new Set(subgroup_size)].join(" to ")}` : "none"}, f16 ${f16 ? "yes" : "no"}, timestamps ${timestamps ? "yes" : "no"}, bindings up to ${mib(max_binding_bytes)}, buffers up to ${mib(max_buffer_bytes)}`;
 }
-
-const bar = h("progress", { max: 1, "aria-label": "Measuring" });
-const words = h("p", { className: "soft" });
 
 function heard() {
   abort = new AbortController();
@@ -61,41 +81,82 @@ function heard() {
   return { signal: abort.signal, onProgress };
 }
 
-async function measure(name: string, run: (shape: string) => Promise<Measured & { html?: string }>, shape: string, names: string[]): Promise<void> {
+async function measure(name: string, run: (shape: string) => Promise<Measured & { html?: string }>, shape: string): Promise<void> {
   const buttons = document.querySelectorAll<HTMLButtonElement>("button.start");
   for (const button of buttons) button.disabled = true;
-  bar.removeAttribute("value");
-  words.textContent = `Making a model of the shape ${shape}`;
-  result.replaceChildren(h("div", { className: "card" }, bar, words, h("button", { onclick: () => abort?.abort() }, "Stop")));
+  const stop = h("button", { onclick: () => abort?.abort() }, "Stop");
+  const given = h("p", {});
+  result.replaceChildren(h("div", { className: "card" }, given, bar, words, stop));
+  stop.focus();
+  announce(`Measuring ${shape}`);
   try {
-    const found = (last = await run(shape));
-    result.replaceChildren(h("h2", {}, `${name}: ${shape}`), sharing(found, shape), shown(found));
+    last = { name, ...(await fitting(shape, run, (smaller) => {
+      given.textContent = `${shape} is too much for this GPU, so ${smaller} is measured instead.`;
+      announce(given.textContent);
+    })) };
+    const heading = h("h2", { tabIndex: -1 }, `${name}: ${last.shape}`);
+    result.replaceChildren(heading, ...(given.textContent ? [given] : []), sharing(last), shown(last));
+    heading.focus();
     announce("Measured");
   } catch (error) {
-    const next = FIRST[FIRST.indexOf(shape) + 1];
-    const fits = (error as PocketError).code === "too-large" && next && names.includes(next) ? next : undefined;
     if ((error as Error).name === "AbortError") result.replaceChildren();
-    else result.replaceChildren(problem(error, fits && h("button", { className: "main", onclick: () => void measure(name, run, fits, names) }, `Measure ${fits} instead`)));
+    else result.replaceChildren(problem(error));
   }
   for (const button of buttons) button.disabled = false;
+  if (document.activeElement === document.body) buttons[0]?.focus();
 }
 
-function sharing({ report, text, html }: Measured & { html?: string }, shape: string): HTMLElement {
-  const json = JSON.stringify(report, null, 2);
-  const save = (name: string, content: string, type: string) => {
+/** Measures a shape, or the largest smaller one that the device holds; a phone's may be lost instead of saying no. */
+async function fitting(shape: string, run: (shape: string) => Promise<Measured & { html?: string }>, told: (smaller: string) => void): Promise<Omit<Result, "name">> {
+  for (;;) {
+    bar.removeAttribute("value");
+    words.textContent = `Making a model of the shape ${shape}`;
+    try {
+      return { shape, ...(await run(shape)) };
+    } catch (error) {
+      const index = LADDER.findIndex((rung) => rung.shape === shape);
+      // Of shapes that are not on it nothing is known but that they were chosen.
+      const next = index < 0 ? LADDER.at(-1) : LADDER[index + 1];
+      const tooMuch = ["too-large", "device"].includes((error as PocketError).code);
+      if (!tooMuch || !next || next.shape === shape) throw error;
+      told((shape = next.shape));
+    }
+  }
+}
+
+function sharing({ name, report, text, html, shape }: Result): HTMLElement {
+  const save = (file: string, content: string, type: string) => {
     const url = URL.createObjectURL(new Blob([content], { type }));
-    h("a", { href: url, download: name }).click();
+    h("a", { href: url, download: file }).click();
     setTimeout(() => URL.revokeObjectURL(url), 1000);
   };
+  const shared: Shared = { name, shape, adapter: report.about?.adapter ?? "", ...(html ? { text } : { report }) };
+  const share = async () => void navigator.share({ title: `pocketlm: ${shape}`, text, url: await toLink(shared) }).catch(() => undefined);
   return h("div", { className: "buttons sharing" },
-    h("button", { onclick: () => void navigator.clipboard.writeText(text) }, "Copy as text"),
-    h("button", { onclick: () => save(`${shape}.json`, json, "application/json") }, "Save JSON"),
-    html ? h("button", { onclick: () => save(`${shape}.html`, html, "text/html") }, "Save the page") : undefined,
-    "share" in navigator ? h("button", { onclick: () => void navigator.share({ title: `pocketlm: ${shape}`, text }).catch(() => undefined) }, "Share") : undefined);
+    "share" in navigator ? h("button", { onclick: () => void share() }, "Share") : undefined,
+    h("button", { onclick: async () => void copy(await toLink(shared)) }, "Copy link"),
+    h("button", { onclick: () => void copy(text) }, "Copy as text"),
+    h("button", { onclick: () => save(`${shape}.json`, JSON.stringify(report, null, 2), "application/json") }, "Save JSON"),
+    html ? h("button", { onclick: () => save(`${shape}.html`, html, "text/html") }, "Save the page") : undefined);
+}
+
+/** A result that came with the link: a stranger's words, which are shown as text and nothing else. */
+async function showShared(): Promise<void> {
+  try {
+    const shared: Shared | undefined = await fromLink();
+    if (!shared) return;
+    const body = shared.report ? speeds(shared.report) : h("pre", { className: "overflow", tabIndex: 0 }, String(shared.text));
+    result.replaceChildren(
+      h("h2", {}, `${String(shared.name)}: ${String(shared.shape)}`),
+      h("p", { className: "soft" }, `Somebody shared this result with you. It was measured on ${String(shared.adapter) || "a GPU without a name"}, not on this device.`),
+      body);
+  } catch (error) {
+    result.replaceChildren(problem(new PocketError("invalid", `the result in this page's address cannot be read: ${(error as Error).message}`, "it may have been cut: ask for the whole link")));
+  }
 }
 
 /** The page of plots in a frame that runs no script, as tall as what is in it; or the table. */
-function shown({ report, html }: Measured & { html?: string }): HTMLElement {
+function shown({ report, html }: Result): HTMLElement {
   if (!html) return speeds(report);
   const frame = h("iframe", { title: "The report", srcdoc: html, className: "report", onload: () => {
     frame.style.height = `${frame.contentDocument!.documentElement.scrollHeight + 20}px`;
@@ -119,7 +180,7 @@ function speeds(report: Measured["report"]): HTMLElement {
     h("table", { className: "figures" },
       h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "Test"), h("th", { scope: "col", className: "n" }, "Tokens/s"))),
       h("tbody", {}, ...report.rows.map(row))),
-    ...(report.warnings ?? []).map((warning: string) => h("p", { className: "card notice" }, warning)));
+    ...(report.warnings ?? []).map((warning: string) => h("p", { className: "card notice" }, String(warning))));
 }
 // For tests.
 Object.assign(globalThis, { measured: () => last });

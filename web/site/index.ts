@@ -1,203 +1,119 @@
-// The chat page: conversations on a model that runs in this browser.
+// The chat page: the model, the conversations in the drawer, and the line to write on.
 
-import type { Answer, Engine, Message, Session, Stats } from "../ts/index.js";
+import type { Engine, Session } from "../ts/index.js";
 import * as pocketlm from "../ts/index.js";
-import { chats, deleteChat, keepChat, newChat, settings, type Chat } from "./chats.js";
+import { chats, deleteChat, newChat, readChat, type Chat } from "./chats.js";
 import { choose } from "./choose.js";
-import { render } from "./markdown.js";
+import { answerWith, notKept, openChat, send, shownId, stop } from "./conversation.js";
 import { openOptions } from "./options.js";
-import { announce, begin, byId, closeDrawer, h, problem } from "./page.js";
-
-/** Text is drawn this often while it comes, however fast that is. */
-const DRAW_MS = 80;
+import { begin, byId, closeDrawer, h, touched } from "./page.js";
+import { recall, remember } from "./settings.js";
 
 let engine: Engine | undefined;
 let session: Session | undefined;
-let chat: Chat = newChat();
-let answering: AbortController | undefined;
+let context: number | undefined;
 
-const log = byId("messages");
-const scroll = byId("scroll");
 const prompt = byId<HTMLTextAreaElement>("prompt");
 
-function setEngine(next: Engine | undefined, name = ""): void {
+function setEngine(next: Engine | undefined, name = "", nTokens?: number): void {
   // Another model's memory, where two loads ended one after the other.
   if (engine !== next) engine?.dispose();
   engine = next;
-  session = next?.session();
+  context = nTokens;
+  session = next?.session({ context });
+  answerWith(session);
   byId("model").textContent = next ? name : "no model";
   prompt.disabled = !next;
-  prompt.placeholder = next ? "Message" : "Load a model first";
+  prompt.placeholder = next ? "Message" : "Choose a model first";
   byId<HTMLButtonElement>("send").disabled = !next;
-  if (next && next.info.key) localStorage.setItem("model", JSON.stringify({ key: next.info.key, name }));
-  if (next && matchMedia("(pointer: fine)").matches) prompt.focus();
+  if (next?.info.key) remember("model", { key: next.info.key, name });
+  if (next && !touched()) prompt.focus();
 }
 
 /** Back to the choice; the model on the GPU makes way. */
 async function change(): Promise<void> {
-  answering?.abort();
   setEngine(undefined);
   await choose(setEngine);
+  byId("choose").querySelector<HTMLElement>("h1")?.focus();
 }
 
-function show(): void {
-  log.replaceChildren(...chat.messages.map((message, index) => messageElement(message, index)));
-  scroll.scrollTop = scroll.scrollHeight;
-  void listChats();
-}
-
-function messageElement(message: Message, index: number): HTMLElement {
-  const body = h("div", { className: "body" });
-  if (message.role === "user") body.textContent = message.content;
-  else render(body, message.content);
-  const actions = message.role === "user"
-    ? [action("Edit", () => edit(index))]
-    : [action("Copy", () => navigator.clipboard.writeText(message.content)), action("Regenerate", () => regenerate(index))];
-  return h("article", { className: `message ${message.role}`, "aria-label": message.role === "user" ? "You" : "The model" },
-    body, h("div", { className: "actions" }, ...actions));
-}
-
-function action(name: string, run: () => unknown): HTMLElement {
-  return h("button", { className: "quiet", onclick: () => void run() }, name);
-}
-
-/** The model answers to the conversation as it is. */
-async function answer(): Promise<void> {
-  if (!session || answering) return;
-  const { system, seed, context: _, kv: __, ...sampling } = settings();
-  answering = new AbortController();
-  byId("stop").hidden = false;
-  byId("send").hidden = true;
-  const reply: Message = { role: "assistant", content: "" };
-  const asked = [...(system ? [{ role: "system", content: system }] : []), ...chat.messages];
-  chat.messages.push(reply);
-  const into = chat;
-  const body = h("div", { className: "body waiting" });
-  const element = h("article", { className: "message assistant", "aria-label": "The model", "aria-busy": "true" }, body);
-  log.append(element);
-  scroll.scrollTop = scroll.scrollHeight;
-  let failure: unknown;
-  let running: Answer | undefined;
-  try {
-    running = session.generate(asked, { ...sampling, seed: seed === "" ? Math.floor(Math.random() * 2 ** 32) : Number(seed), signal: answering.signal });
-    let drawn = 0;
-    for await (const piece of running) {
-      reply.content += piece;
-      if (performance.now() - drawn < DRAW_MS) continue;
-      draw(body, reply.content);
-      drawn = performance.now();
-    }
-  } catch (error) {
-    failure = error;
-  }
-  answering = undefined;
-  byId("stop").hidden = true;
-  byId("send").hidden = false;
-  if (!reply.content && failure) into.messages.splice(into.messages.indexOf(reply), 1);
-  await keepChat(into);
-  if (into !== chat) return void listChats();
-  show();
-  if (failure && (failure as Error).name !== "AbortError") log.append(problem(failure, h("button", { onclick: () => void retry() }, "Try again")));
-  else {
-    const stats = await running!.stats.catch(() => undefined);
-    if (stats) log.lastElementChild?.querySelector(".actions")?.append(h("span", { className: "rate" }, figures(stats)));
-    announce(`Answer complete: ${reply.content}`);
-  }
-}
-
-function draw(body: HTMLElement, text: string): void {
-  const atEnd = scroll.scrollHeight - scroll.scrollTop - scroll.clientHeight < 80;
-  body.classList.toggle("waiting", !text);
-  render(body, text);
-  if (atEnd) scroll.scrollTop = scroll.scrollHeight;
-}
-
-function figures({ answerTokens, tokensPerSecond, promptSeconds, stop }: Stats): string {
-  const why = stop === "max-tokens" ? ", cut at the most tokens" : stop === "context-full" ? ", the context is full" : "";
-  return `${answerTokens} tokens, ${tokensPerSecond.toFixed(1)} per second, first after ${promptSeconds.toFixed(1)} s${why}`;
-}
-
-async function retry(): Promise<void> {
-  show();
-  await answer();
-}
-
-async function send(): Promise<void> {
+function say(): void {
   const content = prompt.value.trim();
-  if (!content || !session || answering) return;
+  if (!content || !session) return;
   prompt.value = "";
-  chat.messages.push({ role: "user", content });
-  await keepChat(chat);
-  show();
-  await answer();
+  void send(content);
 }
 
-async function regenerate(index: number): Promise<void> {
-  if (answering) return;
-  chat.messages.splice(index);
-  show();
-  await answer();
-}
-
-function edit(index: number): void {
-  const old = chat.messages[index]!;
-  const text = h("textarea", { value: old.content, "aria-label": "Edit your message" });
-  const form = h("form", { className: "message", onsubmit: async (event: Event) => {
-    event.preventDefault();
-    if (answering || !text.value.trim()) return;
-    chat.messages.splice(index, chat.messages.length, { role: "user", content: text.value.trim() });
-    await keepChat(chat);
-    show();
-    await answer();
-  } }, text, h("div", { className: "buttons" }, h("button", { className: "main" }, "Send"), h("button", { type: "button", onclick: show }, "Cancel")));
-  log.children[index]!.replaceWith(form);
-  text.focus();
-}
+/** What the list shows: a button that is made anew under a finger is not pressed. */
+let listed = "";
 
 async function listChats(): Promise<void> {
-  const entries = (await chats()).map((entry) => h("li", { "aria-current": entry.id === chat.id ? "true" : undefined },
-    h("button", { onclick: () => openChat(entry) }, h("span", {}, entry.title)),
-    h("button", { className: "quiet icon", "aria-label": `Delete the conversation ${entry.title}`, onclick: async () => {
-      await deleteChat(entry.id);
-      if (entry.id === chat.id) openChat(newChat());
-      else await listChats();
-    } }, "×")));
-  byId("chats").replaceChildren(...entries);
+  const list = byId("chats");
+  const all = await chats().catch(() => []);
+  const entries = JSON.stringify([shownId(), ...all.map(({ id, title }) => [id, title])]);
+  if (entries === listed) return;
+  listed = entries;
+  const focused = [...list.querySelectorAll("button")].indexOf(document.activeElement as HTMLButtonElement);
+  list.replaceChildren(...all.map(({ id, title }) => h("li", { "aria-current": id === shownId() ? "true" : undefined },
+    h("button", { onclick: () => void open(id) }, h("span", {}, title)),
+    h("button", { className: "quiet icon", "aria-label": `Delete the conversation ${title}`, onclick: () => void forget(id) }, "×"))));
+  // Whoever deletes one after another, or looks through them, stays where they were.
+  if (focused >= 0) (list.querySelectorAll("button")[focused] ?? byId("new")).focus();
 }
 
-function openChat(next: Chat): void {
-  answering?.abort();
-  chat = next;
+/** As it is now: the list may be older. */
+async function open(id: string): Promise<void> {
+  const chat = await readChat(id).catch(() => undefined);
+  if (!chat) return await listChats();
+  openChat(chat);
   closeDrawer();
-  show();
+}
+
+async function forget(id: string): Promise<void> {
+  try {
+    await deleteChat(id);
+  } catch (error) {
+    byId("kept").replaceChildren(notKept(error));
+    return closeDrawer();
+  }
+  if (id === shownId()) openChat(newChat());
+  else await listChats();
 }
 
 /** The model that was used last, if all of it is here. */
 async function lastModel(): Promise<{ key: string; name: string } | undefined> {
-  const last = JSON.parse(localStorage.getItem("model") ?? "null");
+  const last = recall<{ key: string; name: string }>("model");
   const stored = await pocketlm.models.list().catch(() => []);
   return stored.some((model) => model.key === last?.key && model.complete) ? last : undefined;
 }
 
-begin();
+addEventListener("conversation", () => void listChats());
 byId("form").addEventListener("submit", (event) => {
   event.preventDefault();
-  void send();
+  say();
 });
 prompt.addEventListener("keydown", (event) => {
   // On a phone's keyboard the same key makes a new line.
-  if (event.key !== "Enter" || event.shiftKey || event.isComposing || !matchMedia("(pointer: fine)").matches) return;
+  if (event.key !== "Enter" || event.shiftKey || event.isComposing || touched()) return;
   event.preventDefault();
-  void send();
+  say();
 });
-byId("stop").addEventListener("click", () => answering?.abort());
-byId("new").addEventListener("click", () => openChat(newChat()));
+byId("stop").addEventListener("click", stop);
+byId("new").addEventListener("click", () => {
+  openChat(newChat());
+  closeDrawer();
+});
 byId("model").addEventListener("click", () => void change());
-byId("settings").addEventListener("click", () => openOptions());
-const [latest] = await chats();
-if (latest) chat = latest;
-show();
-const last = await lastModel();
-await choose(setEngine, last && { name: last.name, source: { key: last.key } });
+byId("settings").addEventListener("click", () => openOptions(context));
+const usable = begin();
+const latest: Chat | undefined = await chats().then((all) => all[0], (error) => {
+  byId("kept").replaceChildren(notKept(error));
+  return undefined;
+});
+openChat(latest ?? newChat());
+if (usable) {
+  const last = await lastModel();
+  await choose(setEngine, last && { name: last.name, source: { key: last.key } });
+} else byId("model").hidden = true;
 // For tests, and for the curious.
 Object.assign(globalThis, { pocketlm, session: () => session });

@@ -1,6 +1,8 @@
-// What the three pages share: elements made in one line, the drawer, the theme, and the service worker.
+// What the three pages share: elements made in one line, the drawer, the theme, what is wrong with the browser, and the
+// service worker.
 
 import { PocketError } from "../ts/index.js";
+import { recall, remember } from "./settings.js";
 
 type Child = Node | string | undefined | false;
 
@@ -28,10 +30,9 @@ export function announce(text: string): void {
   byId("status").textContent = text;
 }
 
-/** What went wrong and what to do, as a card. */
+/** What went wrong and what to do, as a card, which is read out by itself. */
 export function problem(error: unknown, ...actions: Child[]): HTMLElement {
   const { message, hint } = error instanceof PocketError ? error : { message: String((error as Error)?.message ?? error), hint: "" };
-  announce(message);
   return h("div", { className: "card notice bad", role: "alert" },
     h("p", {}, capital(message) + "."),
     hint ? h("p", { className: "soft" }, capital(hint) + ".") : undefined,
@@ -45,27 +46,92 @@ export function timeText(seconds: number): string {
   return seconds < 3600 ? `${Math.round(seconds / 60)} min` : `${(seconds / 3600).toFixed(1)} h`;
 }
 
+/** Whether a finger is what there is to point with. */
+export const touched = () => !matchMedia("(pointer: fine)").matches;
+
+/** Puts text on the clipboard, and says so. */
+export async function copy(text: string): Promise<void> {
+  await navigator.clipboard.writeText(text).then(() => announce("Copied"), () => announce("This browser did not allow copying"));
+}
+
 export function setTheme(theme: string): void {
   if (theme === "auto") delete document.documentElement.dataset.theme;
   else document.documentElement.dataset.theme = theme;
-  localStorage.setItem("theme", theme);
+  remember("theme", theme);
 }
+
+export const theme = () => recall<string>("theme") ?? "auto";
+
+/** What is behind the drawer while it is open. */
+const behind = () => document.querySelectorAll<HTMLElement>("header.top, main");
 
 export function closeDrawer(): void {
-  byId("side").classList.remove("open");
+  const side = byId("side");
+  if (!side.classList.contains("open")) return;
+  side.classList.remove("open");
   document.querySelector(".shade")?.remove();
+  for (const element of behind()) element.inert = false;
   byId("menu").setAttribute("aria-expanded", "false");
+  byId("menu").focus();
 }
 
-/** Once per page. */
-export function begin(): void {
-  setTheme(localStorage.getItem("theme") ?? "auto");
-  byId("menu").addEventListener("click", () => {
-    byId("side").classList.add("open");
-    byId("menu").setAttribute("aria-expanded", "true");
-    document.body.append(h("button", { className: "shade", "aria-label": "Close", onclick: closeDrawer }));
-    byId("side").querySelector<HTMLElement>("button, a")?.focus();
-  });
+function openDrawer(): void {
+  const side = byId("side");
+  side.classList.add("open");
+  for (const element of behind()) element.inert = true;
+  byId("menu").setAttribute("aria-expanded", "true");
+  side.after(h("button", { className: "shade", "aria-label": "Close", onclick: closeDrawer }));
+  side.querySelector<HTMLElement>("button, a")?.focus();
+}
+
+/** Once per page; whether models can run in this browser, as far as can be told at once. */
+export function begin(): boolean {
+  setTheme(theme());
+  byId("menu").addEventListener("click", openDrawer);
   addEventListener("keydown", (event) => event.key === "Escape" && closeDrawer());
-  navigator.serviceWorker?.register("sw.js").catch(() => undefined);
+  // A wide window always shows it.
+  matchMedia("(min-width: 860px)").addEventListener("change", closeDrawer);
+  watchVersion();
+  const trouble = lacking();
+  if (trouble) byId("lacking").append(problem(trouble));
+  else void navigator.gpu.requestAdapter().then((adapter) => adapter || byId("lacking").append(problem(NO_ADAPTER)), () => undefined);
+  return !trouble;
+}
+
+const NO_ADAPTER = new PocketError("no-adapter", "this browser knows WebGPU, but offers no graphics processor to it",
+  "switch graphics acceleration on in the browser's settings and start it again, update the device's system, or try another browser");
+
+/** What this browser lacks, in words that say which one does not. */
+function lacking(): PocketError | undefined {
+  const what = "models cannot run in this browser as it is";
+  if (!isSecureContext) {
+    return new PocketError("insecure", `${what}: the page came over an insecure connection (${location.protocol}//)`,
+      `open it at an address that begins with https, such as https://${location.hostname}${location.pathname}`);
+  }
+  if (navigator.gpu) return undefined;
+  const agent = navigator.userAgent;
+  const hint = /iPhone|iPad/.test(agent) ? "it takes iOS or iPadOS 26 or later: look for an update in the settings, under General"
+    : /Android/.test(agent) ? "open this page in Chrome 121 or later, on Android 12 or later"
+    : /Firefox/.test(agent) ? "update Firefox (version 141 has WebGPU on Windows, 145 on Macs with Apple's chips), or open this page in Chrome or Edge"
+    : /Macintosh/.test(agent) ? "open this page in Chrome 113 or later, or in Safari 26 or later"
+    : "open this page in Chrome or Edge, version 113 or later; on Linux it may have to be switched on at chrome://flags, as Unsafe WebGPU";
+  return new PocketError("no-webgpu", `${what}: it has no WebGPU, which is how web pages compute on the graphics processor`, hint);
+}
+
+/** Keeps the site for offline use, and says when another version has taken over. */
+function watchVersion(): void {
+  const workers = navigator.serviceWorker;
+  if (!workers) return;
+  // A page uses the files of its own version to its end, and what is said here keeps them from being deleted.
+  const version = document.querySelector<HTMLMetaElement>("meta[name=version]")!.content;
+  void navigator.locks?.request(`pocketlm version ${version}`, { mode: "shared" }, () => new Promise(() => undefined));
+  let controlled = Boolean(workers.controller);
+  workers.addEventListener("controllerchange", () => {
+    if (controlled) {
+      byId("version").replaceChildren(h("div", { className: "card notice row", role: "status" }, h("div", {}, "A new version is ready."),
+        h("button", { className: "main", onclick: () => location.reload() }, "Reload")));
+    }
+    controlled = true;
+  });
+  workers.register("sw.js").catch(() => undefined);
 }

@@ -22,6 +22,8 @@ export async function open(options = {}) {
   const context = await chromium.launchPersistentContext(profile, {
     executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium", headless: true, args: ["--headless=new", ...FLAGS], ...options,
   });
+  // A busy machine may hold a browser up for a minute.
+  context.setDefaultTimeout(120_000);
   const close = async () => {
     await context.close();
     fs.rmSync(profile, { recursive: true, force: true });

@@ -9,6 +9,8 @@ import { PRIVATE, ask } from "./firefox.mjs";
 import { limitTests } from "./limits.mjs";
 import { packageTests } from "./package.mjs";
 import { phoneTests } from "./phone.mjs";
+import { siteTests } from "./site.mjs";
+import { versionTests } from "./versions.mjs";
 import { same, section } from "./check.mjs";
 
 export const MODEL = "SmolLM2-135M-Instruct.Q4_1.gguf";
@@ -41,6 +43,8 @@ await downloadTests(run, given);
 await limitTests(run, given);
 await packageTests(run, given);
 await phoneTests(run, given);
+await siteTests(run, given);
+await versionTests(run);
 server.close();
 console.log(failed === 0 ? "\nbrowsers: everything passed" : `\nbrowsers: ${failed} failed`);
 process.exit(failed === 0 ? 0 : 1);
