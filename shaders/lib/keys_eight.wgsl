@@ -27,13 +27,15 @@ fn key_dot(q: vec4<f32>, k: Keys) -> f32 {
 // `sums` and what a value adds to them, weighted by `weights`; its key is number `slot` of the span, or the last one.
 fn add_value(sums: array<vec4<f32>, HEADS * GROUPS>, weights: array<f32, HEADS>, slot: u32, lane: u32, span: Span, first_row: u32) -> array<vec4<f32>, HEADS * GROUPS> {
     var all = sums;
-    let row = row_of(span, first_row, min(slot, span.last - span.first - 1u));
+    // Past the end the last one again, with no weight: of the token's own, the cache may not have the scale yet.
+    let nth = min(slot, span.last - span.first - 1u);
+    let row = row_of(span, first_row, nth);
     for (var g = 0u; g < GROUPS; g++) {
         let quad = min(g * 8u + lane, QUADS - 1u);
         var v = cache_decode(v_cache[row + span.codes + cache_unit(quad)], quad);
         if CACHE_SCALED {
             let at = span.first_scale + g;
-            let is_own = span.first + slot + 1u == span.end;
+            let is_own = span.first + nth + 1u == span.end;
             v *= select(cache_scale(v_cache[row + span.scales + at / 2u], at), fresh_scale(1u, g), is_own);
         }
         for (var h = 0u; h < HEADS; h++) { all[h * GROUPS + g] += weights[h] * v; }
