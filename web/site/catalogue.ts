@@ -1,6 +1,7 @@
 // Models to begin with, smallest first, and those that the server of this page offers itself.
 
 import type { Source } from "../ts/index.js";
+import { look } from "../ts/origin.js";
 import { memoryGb, phone } from "./device.js";
 
 export interface Offer {
@@ -9,6 +10,9 @@ export interface Offer {
   words: string;
   source: Source;
 }
+
+/** How long a server may think about a file's size. */
+const PATIENCE_MS = 10_000;
 
 const hub = (repo: string, file: string): Source => ({ repo, file });
 
@@ -25,7 +29,7 @@ const OFFERS: Offer[] = [
 export async function offers(): Promise<Offer[]> {
   const own = await fetch("models/").then((answer) => (answer.ok ? answer.json() : []), () => []).catch(() => []);
   const local = (own as { name: string; size: number }[]).map(({ name, size }): Offer => ({
-    name: name.replace(/\.gguf$/, ""), bytes: size, words: "From the server of this page.", source: new URL(`models/${name}`, location.href),
+    name: name.replace(/\.gguf$/, ""), bytes: size, words: "From the server of this page.", source: new URL(`models/${encodeURIComponent(name)}`, location.href),
   }));
   return [...local, ...OFFERS];
 }
@@ -49,18 +53,9 @@ export function addressOf(source: Source): string | undefined {
   return undefined;
 }
 
-/** How large the server says that it is, if it says so. One byte is asked for instead of HEAD: stores that redirect often
- * sign addresses for GET alone. */
-export async function sizeThere(address: string, signal: AbortSignal): Promise<number | undefined> {
-  try {
-    const answer = await fetch(address, { headers: { Range: "bytes=0-0" }, signal });
-    void answer.body?.cancel();
-    const total = answer.headers.get("content-range")?.match(/\/(\d+)$/)?.[1] ?? (answer.status === 200 ? answer.headers.get("content-length") : null);
-    return total ? Number(total) : undefined;
-  } catch {
-    // Loading it says what is wrong.
-    return undefined;
-  }
+/** How large the server says that it is, if it says so; where it does not, loading it says what is wrong. */
+export async function sizeThere(url: string, signal: AbortSignal): Promise<number | undefined> {
+  return await look({ name: url, url }, { signal, stallMs: PATIENCE_MS }).then(({ size }) => size, () => undefined);
 }
 
 /** What a person types: an address, or `owner/repo/file.gguf` on the hub. */

@@ -17,9 +17,6 @@ interface Pick {
   bytes?: number | undefined;
 }
 
-/** The context that engines take when none is asked for is the model's own, but no more than this. */
-const USUAL_CONTEXT = 4096;
-
 /** Shows the choice; or, where there is a model to go on with, loads that. */
 export async function choose(loaded: Loaded, last?: Pick): Promise<void> {
   if (last) return await load(last, loaded);
@@ -28,7 +25,7 @@ export async function choose(loaded: Loaded, last?: Pick): Promise<void> {
   const pick = (picked: Pick) => void load(picked, loaded);
   const urls = new Set(stored.map((model) => model.url));
   const offered = all.filter((offer) => !urls.has(addressOf(offer.source) ?? ""));
-  const best = stored.length ? undefined : offered.find(({ name }) => name === firstChoice());
+  const best = stored.some(({ damaged }) => !damaged) ? undefined : offered.find(({ name }) => name === firstChoice());
   const rest = offered.filter((offer) => offer !== best);
   place.replaceChildren(
     h("h1", { tabIndex: -1 }, "A language model on your own device"),
@@ -52,10 +49,12 @@ function storedCard(model: StoredModel, pick: (picked: Pick) => void, loaded: Lo
     place.querySelector<HTMLElement>("h1")!.focus();
   };
   const verb = model.complete ? "Start" : "Resume";
+  const state = model.damaged ? `${size(model.storedBytes)}, of no use any more`
+    : model.complete ? `${size(model.size)}, ready to use` : `${size(model.storedBytes)} of ${size(model.size)} have come`;
   return h("div", { className: "card row" },
-    h("div", {}, h("h3", {}, model.name), h("small", {}, model.complete ? `${size(model.size)}, ready to use` : `${size(model.storedBytes)} of ${size(model.size)} have come`)),
+    h("div", {}, h("h3", {}, model.name), h("small", {}, state)),
     h("button", { className: "quiet bad", "aria-label": `Delete ${model.name}`, onclick: () => void remove() }, "Delete"),
-    h("button", { className: "main", "aria-label": `${verb} ${model.name}`, onclick: () => pick({ name: model.name, source: { key: model.key }, bytes: model.size }) }, verb));
+    model.damaged ? undefined : h("button", { className: "main", "aria-label": `${verb} ${model.name}`, onclick: () => pick({ name: model.name, source: { key: model.key }, bytes: model.size }) }, verb));
 }
 
 function offerCard(offer: Offer, pick: (picked: Pick) => void, best = false): HTMLElement {
@@ -146,15 +145,15 @@ async function open(source: Source, options: { onProgress: (progress: Progress) 
   const { context, kv } = settings();
   const load = async (context?: number) => {
     const engine = await Engine.load(source, { ...options, context, kv });
-    const own = engine.info.context;
-    return { engine, context: Math.min(context ?? own, own < USUAL_CONTEXT ? own : Infinity) };
+    // The setting may be meant for another model.
+    return { engine, context: Math.min(context ?? engine.info.context, engine.info.modelContext) };
   };
   try {
     return await load(context);
   } catch (error) {
-    const fits = (error as PocketError).hint?.match(/`context` (\d+) is the longest/)?.[1];
+    const { fits } = error as PocketError;
     if (!fits) throw error;
-    return await load(Number(fits));
+    return await load(fits);
   }
 }
 

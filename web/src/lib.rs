@@ -102,6 +102,7 @@ impl WebEngine {
         json(&serde_json::json!({
             "model": engine.config.summary(),
             "context": engine.context(None),
+            "modelContext": engine.config.context,
             "nVocab": engine.config.n_vocab,
             "weightsBytes": engine.weights_bytes(),
             "hasTokenizer": engine.tokenizer.is_some(),

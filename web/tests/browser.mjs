@@ -46,8 +46,8 @@ const outcome = (page, how, source, options) => page.evaluate(async ([how, sourc
   try {
     const found = await (how === "load" ? pocketlm.Engine.load(source, given) : pocketlm.models.fetch(source, given));
     return { ...ways[how](found), phases: [...phases] };
-  } catch ({ name, code, message, hint }) {
-    return { name, code, message, hint, phases: [...phases] };
+  } catch ({ name, code, message, hint, fits }) {
+    return { name, code, message, hint, fits, phases: [...phases] };
   }
 }, [how, source, options]);
 export const loading = (page, source, options) => outcome(page, "load", source, options);

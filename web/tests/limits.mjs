@@ -82,6 +82,18 @@ export async function limitTests(run, { server, model, prompt }) {
     same("the one of the test", longest.own, 1);
   });
 
+  await run("limits: a context that the device cannot hold is refused with the longest that it can", async () => {
+    const fit = (context) => loading(page, { shape: "tiny-llama" }, { context, limits: "default" });
+    const { code, fits } = await fit(1e7);
+    same("code", code, "too-large");
+    check("one fits", fits > 4096 && fits < 1e7, fits);
+    const { message, info } = await fit(fits);
+    same("that one", message, undefined);
+    same("one more", (await fit(fits + 1)).fits, fits);
+    check("what is usual is no more than the model's own", info.context <= info.modelContext, JSON.stringify(info));
+    return `${fits} tokens`;
+  });
+
   await run("limits: a page without WebGPU is told what it needs", async () => {
     const errors = (on) => on.evaluate(async () => {
       const ways = [() => pocketlm.Engine.load("/models/none.gguf"), () => pocketlm.doctor(), () => pocketlm.bench({ shape: "tiny-llama" })];

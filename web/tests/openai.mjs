@@ -40,9 +40,10 @@ export async function openaiTests(run, { page, model }) {
     const plain = await create({ max_tokens: 6 });
     const nulls = Object.fromEntries(["top_p", "top_k", "min_p", "stop", "stream", "stream_options", "tools", "user", "model", "max_completion_tokens"].map((name) => [name, null]));
     const parts = [{ role: "developer", content: [{ type: "text", text: "Be " }, { type: "text", text: "brief." }] }, { ...messages[1], name: null }];
-    const other = await create({ ...nulls, max_tokens: 6, seed: null, n: 1, response_format: { type: "text" }, tools: [], messages: parts });
+    const other = await create({ ...nulls, max_tokens: 6, seed: null, n: 1, response_format: { type: "text" }, tools: [], tool_choice: "auto", messages: parts });
     same("error", other.message, undefined);
     same("choices", other.choices, plain.choices);
+    same("no choice of no tools", (await create({ tools: [], tool_choice: "none", max_tokens: 1 })).message, undefined);
     same("temperature may be null", typeof (await create({ temperature: null, max_tokens: 1 })).choices[0].message.content, "string");
   });
 
@@ -71,7 +72,7 @@ export async function openaiTests(run, { page, model }) {
   });
 
   await run("openai: what is not supported is named", async () => {
-    for (const more of [{ tools: [{ type: "function" }] }, { n: 2 }, { logprobs: true }, { response_format: { type: "json_object" } }, { frequency_penalty: 1 }, { max_token: 3 }]) {
+    for (const more of [{ tools: [{ type: "function" }] }, { tool_choice: "required" }, { n: 2 }, { logprobs: true }, { response_format: { type: "json_object" } }, { frequency_penalty: 1 }, { max_token: 3 }]) {
       const { code, message } = await create(more);
       same("code", code, "unsupported");
       check("it names the option", message.includes(`\`${Object.keys(more)[0]}\``), message);

@@ -82,6 +82,16 @@ export async function packageTests(run, { server }) {
     const cdn = await serve();
     same("answers", await shapes(`${cdn.url}package/index.js`), true);
     check("the module came from there too", cdn.log.some(({ name }) => name.endsWith(".wasm")));
+    // Bundlers give the worker another name.
+    const bundle = path.join(place, "bundle");
+    const dist = path.join(WEB, "dist");
+    fs.mkdirSync(bundle);
+    fs.copyFileSync(path.join(dist, "pocketlm_bg.wasm"), path.join(bundle, "pocketlm_bg.wasm"));
+    fs.copyFileSync(path.join(dist, "worker.js"), path.join(bundle, "worker-1a2b.js"));
+    const text = fs.readFileSync(path.join(dist, "index.js"), "utf8").replace(`new URL("./worker.js", import.meta.url)`, `new URL("./worker-1a2b.js", import.meta.url)`);
+    fs.writeFileSync(path.join(bundle, "index.js"), text);
+    cdn.roots["/package/"] = bundle;
+    same("answers under another name", await shapes(`${cdn.url}package/index.js?bundle`), true);
     cdn.close();
   });
   await close();

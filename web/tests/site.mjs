@@ -216,7 +216,7 @@ async function conversations(run, server) {
   });
 
   await run("site: a model gets its own context, what was asked for, or what fits", async () => {
-    for (const [given, asked, opened] of [[{ context: 4096 }, undefined, 4096], [{ context: 2048 }, 9999, 2048], [{ context: 4096 }, 1000, 1000], [{ context: 4096, fits: 777 }, undefined, 777]]) {
+    for (const [given, asked, opened] of [[{ context: 4096 }, undefined, 4096], [{ context: 2048 }, 9999, 2048], [{ context: 8192 }, 9999, 8192], [{ context: 4096 }, 1000, 1000], [{ context: 4096, fits: 777 }, undefined, 777]]) {
       const { context, close } = await pretend(given);
       const page = await newPage(context, server.url);
       await settings(page, { maxTokens: 2, context: asked });
@@ -292,6 +292,30 @@ async function devices(run, server) {
     }
     const cut = await newPage(context, `${server.url}gpu.html#result=abc`);
     await visible(cut, "cannot be read");
+    await close();
+  });
+
+  await run("site: a damaged model can only be deleted, and a local file may have any name", async () => {
+    const { context, close } = await pretend();
+    const name = "50% of #1?.gguf";
+    await context.route("**/models/", (route) => route.fulfill({ json: [{ name, size: 1e6 }] }));
+    const page = await newPage(context, `${server.url}doctor.html`);
+    await page.evaluate(async () => {
+      const models = await (await navigator.storage.getDirectory()).getDirectoryHandle("pocketlm-models", { create: true });
+      const file = await (await models.getDirectoryHandle("torn", { create: true })).getFileHandle("model.bin", { create: true });
+      const writer = await file.createWritable();
+      await writer.write(new Uint8Array(2e6));
+      await writer.close();
+    });
+    await page.goto(server.url);
+    await visible(page, "2 MB, of no use any more");
+    same("ways to run it", await button(page, /^(Start|Resume)/).count(), 0);
+    await button(page, "Delete Damaged model torn").click();
+    await until("it is gone", async () => (await page.getByText("of no use any more").count()) === 0);
+    await button(page, `Download ${name.replace(".gguf", "")}`).click();
+    await page.locator("#prompt:not([disabled])").waitFor();
+    const [{ args }] = await page.evaluate(() => calls.filter(({ method }) => method === "load"));
+    same("what is loaded", [args[0].name, args[0].url], [name, `${server.url}models/50%25%20of%20%231%3F.gguf`]);
     await close();
   });
 

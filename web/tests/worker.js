@@ -8,8 +8,8 @@ const failure = (code, message, hint = "") => Object.assign(new Error(message), 
 
 const methods = {
   load(_, __, { context }) {
-    if (context === undefined && given.fits) throw failure("too-large", "the device cannot hold it", `\`context\` ${given.fits} is the longest context that fits with this \`kv\``);
-    return { model: "none", context: given.context, adapter, weightsBytes: 0 };
+    if (context === undefined && given.fits) throw Object.assign(failure("too-large", "the device cannot hold it"), { fits: given.fits });
+    return { model: "none", context: Math.min(4096, given.context), modelContext: given.context, adapter, weightsBytes: 0 };
   },
   session: (id) => id,
   async generate(id, session, prompt, { maxTokens }) {
@@ -44,7 +44,7 @@ onmessage = async ({ data: { id, method, args, abort } }) => {
   if (abort) return stopped.add(abort);
   try {
     postMessage({ id, result: await methods[method](id, ...args) });
-  } catch ({ name, message, code, hint }) {
-    postMessage({ id, error: { name, message, code, hint } });
+  } catch ({ name, message, code, hint, fits }) {
+    postMessage({ id, error: { name, message, code, hint, fits } });
   }
 };

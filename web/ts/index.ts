@@ -53,7 +53,10 @@ export interface Stats {
 
 export interface EngineInfo {
   model: string;
+  /** That of a session for which none is asked. */
   context: number;
+  /** The longest that the model was made for. */
+  modelContext: number;
   nVocab: number;
   weightsBytes: number;
   hasTokenizer: boolean;
@@ -93,15 +96,23 @@ export interface DoctorReport {
 }
 
 function startWorker(): Worker {
-  const { url } = import.meta;
-  // These are the words that bundlers know a worker by.
-  if (new URL(url).origin === location.origin) return new Worker(new URL("./worker.js", import.meta.url), { type: "module", name: "pocketlm" });
+  const real = globalThis.Worker;
   // A page starts no worker of another origin, such as a CDN, but one of its own may import it.
-  const text = `import ${JSON.stringify(new URL("./worker.js", url).href)};`;
-  const address = URL.createObjectURL(new Blob([text], { type: "text/javascript" }));
-  const worker = new Worker(address, { type: "module", name: "pocketlm" });
-  worker.addEventListener("message", () => URL.revokeObjectURL(address), { once: true });
-  return worker;
+  const start = function (address: string | URL, options: WorkerOptions) {
+    const { href, origin } = new URL(address, location.href);
+    if (origin === location.origin) return new real(href, options);
+    const own = URL.createObjectURL(new Blob([`import ${JSON.stringify(href)};`], { type: "text/javascript" }));
+    const worker = new real(own, options);
+    worker.addEventListener("message", () => URL.revokeObjectURL(own), { once: true });
+    return worker;
+  };
+  // The words below are those that bundlers know a worker by and put its address into, so that is where it is found out.
+  globalThis.Worker = start as unknown as typeof Worker;
+  try {
+    return new Worker(new URL("./worker.js", import.meta.url), { type: "module", name: "pocketlm" });
+  } finally {
+    globalThis.Worker = real;
+  }
 }
 
 /** Says what is missing before anything is fetched. */
@@ -154,8 +165,8 @@ class Link {
   }
 }
 
-function thrown({ name, message, code, hint }: Failure): Error {
-  return name === "AbortError" ? new DOMException(message, "AbortError") : new PocketError(code, message, hint);
+function thrown({ name, message, code, hint, fits }: Failure): Error {
+  return name === "AbortError" ? new DOMException(message, "AbortError") : new PocketError(code, message, hint, fits);
 }
 
 /** A model on this machine's GPU. */

@@ -63,9 +63,10 @@ const KNOWN = [
   "model", "signal",
 ];
 const BESIDE_THE_POINT = ["user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key", "parallel_tool_calls"];
-/** Values of other options that ask for nothing. */
-const NOTHING: Record<string, unknown> = {
-  n: 1, frequency_penalty: 0, presence_penalty: 0, logprobs: false, top_logprobs: 0, response_format: { type: "text" }, tool_choice: "none",
+/** Values of other options that ask for nothing, where there are no tools. */
+const NOTHING: Record<string, unknown[]> = {
+  n: [1], frequency_penalty: [0], presence_penalty: [0], logprobs: [false], top_logprobs: [0], response_format: [{ type: "text" }],
+  tool_choice: ["none", "auto"],
 };
 
 export class Completions {
@@ -146,7 +147,7 @@ class Told {
 function refuse(what: string, given: object, known: string[], ignored: string[] = []): void {
   for (const [name, value] of Object.entries(given)) {
     const nothing = value === null || value === undefined || (typeof value === "object" && Object.keys(value).length === 0);
-    if (known.includes(name) || ignored.includes(name) || nothing || JSON.stringify(value) === JSON.stringify(NOTHING[name])) continue;
+    if (known.includes(name) || ignored.includes(name) || nothing || NOTHING[name]?.some((idle) => JSON.stringify(idle) === JSON.stringify(value))) continue;
     throw new PocketError("unsupported", `the ${what} \`${name}\` with the value ${JSON.stringify(value)} is not supported`, `supported: ${known.join(", ")}`);
   }
 }

@@ -46,6 +46,7 @@ export interface Failure {
   message: string;
   code: string;
   hint: string;
+  fits?: number | undefined;
 }
 
 export type FromWorker =

@@ -46,6 +46,8 @@ export class PocketError extends Error {
     readonly code: string,
     message: string,
     readonly hint = "",
+    /** With `too-large`: the longest context that the device can hold, where there is one. */
+    readonly fits?: number | undefined,
   ) {
     super(message);
     this.name = "PocketError";

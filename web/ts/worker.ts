@@ -230,12 +230,12 @@ function opened(id: number): Session {
 }
 
 function failure(error: unknown, signal: AbortSignal): Failure {
-  const { name = "Error", message = String(error), code = "", hint = "" } = (error ?? {}) as Partial<Failure>;
+  const { name = "Error", message = String(error), code = "", hint = "", fits } = (error ?? {}) as Partial<Failure>;
   if (signal.aborted || name === "AbortError") return { name: "AbortError", message: "stopped", code: "aborted", hint: "" };
   if (error instanceof WebAssembly.RuntimeError) return { name, message: `the engine broke down: ${message}`, code: "broken", hint: "this is a mistake of ours; reload the page" };
   if (name === "QuotaExceededError") return { name, message: "there is no room left for this site", code: "quota", hint: "delete a model or a saved session, or free some space on the device" };
   // The browser's own errors have numbers there that nobody uses any more.
-  return { name, message, code: error instanceof DOMException ? "io" : code, hint };
+  return { name, message, code: error instanceof DOMException ? "io" : code, hint, fits };
 }
 
 async function run({ id, method, args }: Call, abort: AbortController): Promise<void> {
