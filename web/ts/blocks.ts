@@ -92,7 +92,7 @@ export class Blocks implements PageFile {
     const { name, url } = this.record;
     const damaged = new PocketError("corrupt", `block ${index} of ${name} is damaged in this browser's storage`, "delete the model and add it again");
     if (url.startsWith("file:")) throw damaged;
-    const bytes = await fetch(url, { headers: { Range: `bytes=${start}-${end - 1}` }, signal: this.signal })
+    const bytes = await fetch(url, { headers: { Range: `bytes=${start}-${end - 1}` }, cache: "no-store", signal: this.signal })
       .then(async (answer) => (answer.status === 206 ? new Uint8Array(await answer.arrayBuffer()) : undefined))
       .catch(() => undefined);
     if (!bytes || this.digests.blockHash(bytes) !== this.hash(index)) throw damaged;

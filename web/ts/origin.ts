@@ -49,7 +49,8 @@ export async function look(origin: Origin, { signal, stallMs }: Patience): Promi
 /** The bytes from an offset on, of the version that was found. */
 export async function openStream(origin: Origin, from: number, { size, version }: Found, signal: AbortSignal): Promise<ReadableStream<Uint8Array>> {
   if (origin.file) return origin.file.slice(from).stream();
-  const answer = await fetch(origin.url, { headers: { Range: `bytes=${from}-` }, signal });
+  // In the browser's cache it would take its room twice, and what is damaged could come again.
+  const answer = await fetch(origin.url, { headers: { Range: `bytes=${from}-` }, cache: "no-store", signal });
   const { status, headers, body } = answer;
   if (status >= 500 || status === 429 || status === 408) throw new TypeError(`the server answers ${status}`);
   if (!body || (!answer.ok && status !== 416)) throw new PocketError("network", `cannot fetch ${origin.url}: the server answers ${status}`, "check the address");
