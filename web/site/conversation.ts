@@ -73,17 +73,19 @@ function show(): void {
   dispatchEvent(new Event("conversation"));
 }
 
-/** `drawn` is what shows an answer that has just come. */
-function messageElement(message: Message, index: number, drawn?: HTMLElement, stats?: Stats): HTMLElement {
+function messageElement(message: Message, index: number): HTMLElement {
   const mine = message.role === "user";
-  const body = drawn ?? h("div", { className: "body" });
+  const body = h("div", { className: "body" });
   if (mine) body.textContent = message.content;
-  else if (!drawn) render(body, message.content);
-  const actions = mine
+  else render(body, message.content);
+  return h("article", { className: `message ${message.role}`, tabIndex: -1, "aria-label": mine ? "You" : "The model" }, body, actionsOf(message, index));
+}
+
+function actionsOf(message: Message, index: number, stats?: Stats): HTMLElement {
+  const actions = message.role === "user"
     ? [asking("Edit", "quiet", () => edit(index))]
     : [h("button", { className: "quiet", onclick: () => void copy(message.content) }, "Copy"), asking("Regenerate", "quiet", () => regenerate(index))];
-  return h("article", { className: `message ${message.role}`, tabIndex: -1, "aria-label": mine ? "You" : "The model" },
-    body, h("div", { className: "actions" }, ...actions, stats && h("span", { className: "rate" }, figures(stats))));
+  return h("div", { className: "actions" }, ...actions, stats && h("span", { className: "rate" }, figures(stats)));
 }
 
 /** A button that asks the model something: it is of no use while there is none. */
@@ -155,9 +157,11 @@ async function speak(into: Chat, session: Session, signal: AbortSignal): Promise
   if (into !== chat) return;
   if (reply.content) {
     draw(() => grow(reply.content));
-    const whole = messageElement(reply, index, body, stats);
-    element.replaceWith(whole);
-    takeFocus(whole);
+    // The element stays: putting a long table in anew would take as long as drawing it.
+    element.removeAttribute("aria-busy");
+    element.tabIndex = -1;
+    element.append(actionsOf(reply, index, stats));
+    takeFocus(element);
     announce(`Answer ${stats?.stop === "aborted" ? "stopped" : "complete"}: ${reply.content}`);
   } else element.remove();
   const full = stats?.stop === "context-full" || (failure as PocketError | undefined)?.code === "context-full";
