@@ -27,7 +27,7 @@ const OFFERS: Offer[] = [
 
 /** Everything there is to choose from. */
 export async function offers(): Promise<Offer[]> {
-  const own = await fetch("models/").then((answer) => (answer.ok ? answer.json() : []), () => []).catch(() => []);
+  const own = await fetch("models/", { signal: AbortSignal.timeout(3000) }).then((answer) => (answer.ok ? answer.json() : []), () => []).catch(() => []);
   const local = (own as { name: string; size: number }[]).map(({ name, size }): Offer => ({
     name: name.replace(/\.gguf$/, ""), bytes: size, words: "From the server of this page.", source: new URL(`models/${encodeURIComponent(name)}`, location.href),
   }));

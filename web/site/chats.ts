@@ -61,13 +61,18 @@ async function transact<T>(mode: IDBTransactionMode, work: (store: IDBObjectStor
   });
 }
 
-const read = (record: Chat): Chat => ({ ...record, revision: record.revision ?? 1 });
+/** A record as it should be, if it is one: what else got in there must not keep the rest from being shown. */
+function read(record: Partial<Chat> | undefined): Chat[] {
+  const { id, title, updated, messages, revision = 1 } = record ?? {};
+  const sound = typeof id === "string" && Array.isArray(messages) && messages.every((message) => typeof message?.role === "string" && typeof message.content === "string");
+  return sound ? [{ id, title: String(title), updated: Number(updated) || 0, messages, revision }] : [];
+}
 
 /** All of them, the last one used first. */
 export async function chats(): Promise<Chat[]> {
   const all = await transact<Chat[]>("readonly", (store, set) => {
     const request = store.getAll();
-    request.onsuccess = () => set(request.result.map(read));
+    request.onsuccess = () => set(request.result.flatMap(read));
   });
   return all.sort((a, b) => b.updated - a.updated);
 }
@@ -76,7 +81,7 @@ export async function chats(): Promise<Chat[]> {
 export function readChat(id: string): Promise<Chat | undefined> {
   return transact<Chat | undefined>("readonly", (store, set) => {
     const request = store.get(id);
-    request.onsuccess = () => set(request.result && read(request.result));
+    request.onsuccess = () => set(read(request.result)[0]!);
   });
 }
 
@@ -97,7 +102,7 @@ export function keepChat(chat: Chat): Promise<Kept> {
     const kept = await transact<Kept>("readwrite", (store, set) => {
       const request = store.get(chat.id);
       request.onsuccess = () => {
-        const there = request.result && read(request.result);
+        const there = read(request.result)[0];
         if (!there && chat.revision > 0) return set("deleted");
         const same = !there || there.revision === chat.revision;
         if (!same) Object.assign(chat, { id: newId(), revision: 0 });

@@ -88,6 +88,12 @@ function ownModel(pick: (picked: Pick) => void): HTMLElement {
 /** The load that is under way: another one takes its place. */
 let loading: AbortController | undefined;
 
+/** Gives up the load that is under way, for something else to be shown in its place. */
+export function abandon(): void {
+  loading?.abort();
+  loading = undefined;
+}
+
 async function load(picked: Pick, loaded: Loaded): Promise<void> {
   const { name, source } = picked;
   const place = byId("choose");

@@ -2,7 +2,7 @@
 
 import { PocketError, type Answer, type Message, type Session, type Stats } from "../ts/index.js";
 import { keepChat, newChat, onChange, readChat, type Chat } from "./chats.js";
-import { render } from "./markdown.js";
+import { growing, render } from "./markdown.js";
 import { announce, byId, copy, h, problem, touched } from "./page.js";
 import { settings } from "./settings.js";
 
@@ -25,6 +25,7 @@ export const shownId = () => chat.id;
 export function answerWith(next: Session | undefined): void {
   stop();
   session = next;
+  enable();
 }
 
 /** Shows another conversation. */
@@ -38,18 +39,31 @@ export function stop(): void {
   answering?.abort.abort();
 }
 
-/** Whether a message can be sent; if so it is, and the model answers. */
-export async function send(content: string): Promise<void> {
-  await halt();
-  chat.messages.push({ role: "user", content });
-  await answer();
+/** A message to the conversation that is shown now, whatever is shown when its turn comes; the model answers. */
+export function send(content: string): Promise<void> {
+  const into = chat;
+  return inTurn(async () => {
+    into.messages.push({ role: "user", content });
+    await answer(into);
+  });
 }
 
-/** Stops the answer that is on its way and waits until it is over. */
-async function halt(): Promise<void> {
+let turns: Promise<unknown> = Promise.resolve();
+
+/** One change of a conversation after another, each when the answer that is on its way, which it stops, is over. */
+function inTurn(work: () => Promise<void>): Promise<void> {
   stop();
-  await answering?.over;
+  const turn = turns.then(async () => {
+    stop();
+    await answering?.over;
+    await work();
+  });
+  turns = turn.catch(() => undefined);
+  return turn;
 }
+
+/** Stops the answer that is on its way and waits until everything is kept. */
+export const halt = () => inTurn(async () => undefined);
 
 const atEnd = () => scroll.scrollHeight - scroll.scrollTop - scroll.clientHeight < 80;
 
@@ -59,17 +73,28 @@ function show(): void {
   dispatchEvent(new Event("conversation"));
 }
 
-function messageElement(message: Message, index: number, stats?: Stats): HTMLElement {
+function messageElement(message: Message, index: number): HTMLElement {
   const mine = message.role === "user";
   const body = h("div", { className: "body" });
   if (mine) body.textContent = message.content;
   else render(body, message.content);
-  const action = (name: string, run: () => unknown) => h("button", { className: "quiet", onclick: () => void run() }, name);
-  const actions = mine
-    ? [action("Edit", () => edit(index))]
-    : [action("Copy", () => copy(message.content)), action("Regenerate", () => regenerate(index))];
-  return h("article", { className: `message ${message.role}`, tabIndex: -1, "aria-label": mine ? "You" : "The model" },
-    body, h("div", { className: "actions" }, ...actions, stats && h("span", { className: "rate" }, figures(stats))));
+  return h("article", { className: `message ${message.role}`, tabIndex: -1, "aria-label": mine ? "You" : "The model" }, body, actionsOf(message, index));
+}
+
+function actionsOf(message: Message, index: number, stats?: Stats): HTMLElement {
+  const actions = message.role === "user"
+    ? [asking("Edit", "quiet", () => edit(index))]
+    : [h("button", { className: "quiet", onclick: () => void copy(message.content) }, "Copy"), asking("Regenerate", "quiet", () => regenerate(index))];
+  return h("div", { className: "actions" }, ...actions, stats && h("span", { className: "rate" }, figures(stats)));
+}
+
+/** A button that asks the model something: it is of no use while there is none. */
+function asking(name: string, className: string, run?: () => unknown): HTMLElement {
+  return h("button", { className: `asking ${className}`, disabled: !session, onclick: run && (() => void run()) }, name);
+}
+
+function enable(): void {
+  for (const button of log.querySelectorAll<HTMLButtonElement>("button.asking")) button.disabled = !session;
 }
 
 function figures({ answerTokens, tokensPerSecond, promptSeconds, stop }: Stats): string {
@@ -78,16 +103,16 @@ function figures({ answerTokens, tokensPerSecond, promptSeconds, stop }: Stats):
 }
 
 /** The model answers to the conversation as it is, or instead of the answer that it ends with: one that was stopped or
- * broke off makes way, so that there are never two in a row. */
-async function answer(): Promise<void> {
-  while (chat.messages.at(-1)?.role === "assistant") chat.messages.pop();
-  void keep(chat);
-  show();
-  if (!session || answering) return;
+ * broke off makes way, so that there are never two in a row. Nobody waits for one that is not shown. */
+async function answer(into: Chat): Promise<void> {
+  const by = into === chat ? session : undefined;
+  if (by) while (into.messages.at(-1)?.role === "assistant") into.messages.pop();
+  const kept = keep(into);
+  if (into === chat) show();
+  if (!by) return await kept;
   const abort = new AbortController();
-  const over = speak(chat, session, abort.signal).finally(() => (answering = undefined));
-  answering = { chat, abort, over };
-  await over;
+  const over = speak(into, by, abort.signal).finally(() => (answering = undefined));
+  answering = { chat: into, abort, over };
 }
 
 async function speak(into: Chat, session: Session, signal: AbortSignal): Promise<void> {
@@ -102,20 +127,26 @@ async function speak(into: Chat, session: Session, signal: AbortSignal): Promise
   busy(true);
   let failure: unknown;
   let running: Answer | undefined;
-  let [drawn, kept] = [0, performance.now()];
+  const grow = growing(body);
+  let [drawn, took, kept] = [0, 0, performance.now()];
   try {
     running = session.generate(asked, { ...sampling, seed: seed === "" ? Math.floor(Math.random() * 2 ** 32) : Number(seed), signal });
     for await (const piece of running) {
-      if (!reply.content) into.messages.push(reply);
+      if (!reply.content) {
+        into.messages.push(reply);
+        body.classList.remove("waiting");
+      }
       reply.content += piece;
       const now = performance.now();
       if (now - kept > KEEP_MS) {
         void keep(into);
         kept = now;
       }
-      if (now - drawn < DRAW_MS) continue;
-      draw(body, reply.content);
-      drawn = now;
+      // What takes long to draw is drawn less often, so that the page can be used meanwhile.
+      if (now - drawn < Math.max(DRAW_MS, 5 * took)) continue;
+      draw(() => grow(reply.content));
+      drawn = performance.now();
+      took = drawn - now;
     }
   } catch (error) {
     failure = error;
@@ -125,13 +156,23 @@ async function speak(into: Chat, session: Session, signal: AbortSignal): Promise
   busy(false);
   if (into !== chat) return;
   if (reply.content) {
-    const whole = messageElement(reply, index, stats);
-    element.replaceWith(whole);
-    takeFocus(whole);
+    draw(() => grow(reply.content));
+    // The element stays: putting a long table in anew would take as long as drawing it.
+    element.removeAttribute("aria-busy");
+    element.tabIndex = -1;
+    element.append(actionsOf(reply, index, stats));
+    takeFocus(element);
     announce(`Answer ${stats?.stop === "aborted" ? "stopped" : "complete"}: ${reply.content}`);
   } else element.remove();
+  const full = stats?.stop === "context-full" || (failure as PocketError | undefined)?.code === "context-full";
   // A model that made way for another is no failure either.
-  if (failure && !signal.aborted) log.append(problem(failure, h("button", { onclick: () => void again() }, "Try again")));
+  if (failure && !full && !signal.aborted) log.append(problem(failure, asking("Try again", "", again)));
+  if (full) {
+    log.append(h("div", { className: "card notice", role: "status" }, h("p", {}, "This conversation is full: the model's context holds no more."),
+      h("p", { className: "soft" }, "Go on in a new conversation, or allow a longer context in the settings and load the model again."),
+      h("div", { className: "buttons" }, h("button", { onclick: () => openChat(newChat()) }, "New conversation"))));
+    scroll.scrollTop = scroll.scrollHeight;
+  }
 }
 
 /** Stop takes the place of Send, and back. */
@@ -150,40 +191,45 @@ function takeFocus(element: HTMLElement): void {
   else byId("prompt").focus();
 }
 
-function draw(body: HTMLElement, text: string): void {
+function draw(grow: () => void): void {
   const follow = atEnd();
-  body.classList.toggle("waiting", !text);
-  render(body, text);
+  grow();
   if (follow) scroll.scrollTop = scroll.scrollHeight;
 }
 
-async function again(): Promise<void> {
-  await halt();
-  await answer();
+/** What is there is given up only for something that can take its place. */
+function askAgain(change: (messages: Message[]) => void): Promise<void> {
+  const into = chat;
+  return inTurn(async () => {
+    if (!session || into !== chat) return;
+    change(into.messages);
+    await answer(into);
+  });
 }
 
-async function regenerate(index: number): Promise<void> {
-  await halt();
-  chat.messages.splice(index);
-  await answer();
-}
+const again = () => askAgain(() => undefined);
+const regenerate = (index: number) => askAgain((messages) => messages.splice(index));
 
 function edit(index: number): void {
   const before = log.children[index]!;
   const text = h("textarea", { value: chat.messages[index]!.content, "aria-label": "Edit your message" });
   const cancel = () => {
     form.replaceWith(before);
+    enable();
     before.querySelector("button")?.focus();
   };
   const form = h("form", { className: "message", onsubmit: async (event: Event) => {
     event.preventDefault();
     const content = text.value.trim();
     if (!content) return;
-    await halt();
-    chat.messages.splice(index, chat.messages.length, { role: "user", content });
-    await answer();
+    const into = chat;
+    await inTurn(async () => {
+      if (!session) return;
+      into.messages.splice(index, into.messages.length, { role: "user", content });
+      await answer(into);
+    });
   }, onkeydown: (event: KeyboardEvent) => event.key === "Escape" && cancel() },
-    text, h("div", { className: "buttons" }, h("button", { className: "main" }, "Send"), h("button", { type: "button", onclick: cancel }, "Cancel")));
+    text, h("div", { className: "buttons" }, asking("Send", "main"), h("button", { type: "button", onclick: cancel }, "Cancel")));
   before.replaceWith(form);
   text.focus();
 }

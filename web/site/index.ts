@@ -3,10 +3,10 @@
 import type { Engine, Session } from "../ts/index.js";
 import * as pocketlm from "../ts/index.js";
 import { chats, deleteChat, newChat, readChat, type Chat } from "./chats.js";
-import { choose } from "./choose.js";
-import { answerWith, notKept, openChat, send, shownId, stop } from "./conversation.js";
+import { abandon, choose } from "./choose.js";
+import { answerWith, halt, notKept, openChat, send, shownId, stop } from "./conversation.js";
 import { openOptions } from "./options.js";
-import { begin, byId, closeDrawer, h, touched } from "./page.js";
+import { begin, byId, closeDrawer, h, problem, touched } from "./page.js";
 import { recall, remember } from "./settings.js";
 
 let engine: Engine | undefined;
@@ -30,8 +30,9 @@ function setEngine(next: Engine | undefined, name = "", nTokens?: number): void 
   if (next && !touched()) prompt.focus();
 }
 
-/** Back to the choice; the model on the GPU makes way. */
+/** Back to the choice; the model on the GPU, or the one on its way, makes way. */
 async function change(): Promise<void> {
+  abandon();
   setEngine(undefined);
   await choose(setEngine);
   byId("choose").querySelector<HTMLElement>("h1")?.focus();
@@ -61,12 +62,24 @@ async function listChats(): Promise<void> {
   if (focused >= 0) (list.querySelectorAll("button")[focused] ?? byId("new")).focus();
 }
 
-/** As it is now: the list may be older. */
+/** The conversation that was picked last. */
+let picked: string | undefined;
+
+/** As it is now, with the end of the answer that comes to it: the list may be older. */
 async function open(id: string): Promise<void> {
+  picked = id;
+  if (id === shownId()) return closeDrawer();
+  await halt();
   const chat = await readChat(id).catch(() => undefined);
+  if (picked !== id) return;
   if (!chat) return await listChats();
   openChat(chat);
   closeDrawer();
+}
+
+function openNew(): void {
+  picked = undefined;
+  openChat(newChat());
 }
 
 async function forget(id: string): Promise<void> {
@@ -76,7 +89,7 @@ async function forget(id: string): Promise<void> {
     byId("kept").replaceChildren(notKept(error));
     return closeDrawer();
   }
-  if (id === shownId()) openChat(newChat());
+  if (id === shownId()) openNew();
   else await listChats();
 }
 
@@ -100,7 +113,7 @@ prompt.addEventListener("keydown", (event) => {
 });
 byId("stop").addEventListener("click", stop);
 byId("new").addEventListener("click", () => {
-  openChat(newChat());
+  openNew();
   closeDrawer();
 });
 byId("model").addEventListener("click", () => void change());
@@ -110,7 +123,13 @@ const latest: Chat | undefined = await chats().then((all) => all[0], (error) => 
   byId("kept").replaceChildren(notKept(error));
   return undefined;
 });
-openChat(latest ?? newChat());
+try {
+  openChat(latest ?? newChat());
+} catch (error) {
+  // One that cannot be shown is no reason to have no model.
+  openNew();
+  byId("kept").replaceChildren(problem(error));
+}
 if (usable) {
   const last = await lastModel();
   await choose(setEngine, last && { name: last.name, source: { key: last.key } });

@@ -13,16 +13,53 @@ export function render(target: HTMLElement, text: string): void {
   target.replaceChildren(...blocks(text.split("\n"), 0));
 }
 
-const FENCE = /^\s*(```|~~~)\s*(\S*)/;
+/** Shows a text that grows, given whole each time: what is finished stays, and only what may still change is made anew. */
+export function growing(target: HTMLElement): (text: string) => void {
+  /** How much of the text is finished, the table whose rows still come, and what else was shown. */
+  let done = 0;
+  let open: HTMLTableElement | undefined;
+  let rest: Element[] = [];
+  const finish = (lines: string[]) => (done += lines.reduce((sum, line) => sum + line.length + 1, 0));
+  return function draw(text) {
+    for (const node of rest) node.remove();
+    rest = [];
+    let lines = text.slice(done).split("\n");
+    if (open) {
+      // The last line may go on, and be something else then.
+      const end = lines.findIndex((line, index) => index === lines.length - 1 || !ROW.test(line));
+      open.tBodies[0]!.append(...rows(lines.slice(0, end)));
+      finish(lines.splice(0, end));
+      if (lines.length > 1) open = undefined;
+      else if (ROW.test(lines[0]!)) return open.tBodies[0]!.append(...(rest = rows(lines)));
+    }
+    const ends: number[] = [];
+    const made = blocks(lines, 0, ends);
+    const finished = ends.filter((end) => end < lines.length - 1).length;
+    target.append(...made);
+    rest = made.slice(finished);
+    const end = Math.min(ends[finished] ?? 0, lines.length - 1);
+    const begin = Math.max(ends[finished - 1] ?? 0, lines.slice(0, end).findLastIndex((line) => !ROW.test(line)) + 1);
+    if (made[finished] instanceof HTMLTableElement && end - begin >= 2) {
+      // From its second row on a table is known for what it is.
+      open = table(lines.slice(begin, end));
+      rest.shift()!.replaceWith(open);
+      finish(lines.splice(0, end));
+      draw(text);
+    } else finish(lines.splice(0, ends[finished - 1] ?? 0));
+  };
+}
+
+const FENCE = /^\s*(`{3,}|~{3,})\s*([^`\s]*)[^`]*$/;
 const HEADING = /^(#{1,6})\s+(.*)/;
 const ITEM = /^(\s*)([-*+]|\d{1,9}[.)])\s+(.*)/;
 const QUOTE = /^>\s?(.*)/;
 const RULE = /^\s*([-*_])(\s*\1){2,}\s*$/;
 const ROW = /^\s*\|.*\|\s*$/;
 
-function blocks(lines: string[], depth: number): Node[] {
+/** `ends` takes the line after each block. */
+function blocks(lines: string[], depth: number, ends: number[] = []): Element[] {
   if (depth > MAX_DEPTH) return lines.some((line) => line.trim()) ? [h("p", {}, lines.join("\n"))] : [];
-  const out: Node[] = [];
+  const out: Element[] = [];
   let at = 0;
   const take = (matches: (line: string) => boolean) => {
     const start = at;
@@ -36,7 +73,7 @@ function blocks(lines: string[], depth: number): Node[] {
     else if (kind === FENCE) {
       const [, mark] = line.match(FENCE)!;
       at++;
-      const code = take((line) => !line.trim().startsWith(mark!));
+      const code = take((line) => !closes(line.trim(), mark!));
       at++;
       out.push(h("pre", { tabIndex: 0 }, h("code", {}, code.join("\n"))));
     } else if (kind === HEADING) {
@@ -57,11 +94,14 @@ function blocks(lines: string[], depth: number): Node[] {
       take((line) => !starts(line));
       out.push(h("p", {}, ...lines.slice(first, at).flatMap((line, index) => (index > 0 ? [h("br"), ...inline(line, 0)] : inline(line, 0)))));
     }
+    if (out.length > ends.length) ends.push(at);
   }
   return out;
 }
 
-function list(lines: string[], depth: number): Node {
+const closes = (line: string, mark: string) => line.length >= mark.length && line === mark[0]!.repeat(line.length);
+
+function list(lines: string[], depth: number): Element {
   const [, indent, mark] = lines[0]!.match(ITEM)!;
   const items: string[][] = [];
   for (const line of lines) {
@@ -74,14 +114,16 @@ function list(lines: string[], depth: number): Node {
   return Number.isNaN(start) ? h("ul", {}, ...made) : h("ol", { start }, ...made);
 }
 
-function table(lines: string[]): Node {
-  const cells = (line: string) => line.trim().slice(1, -1).split("|").map((cell) => cell.trim());
-  const rule = (line: string) => cells(line).every((cell) => /^:?-+:?$/.test(cell));
-  const rows = lines.filter((line) => !rule(line)).map((line, index) => {
-    const kind = index === 0 && lines.length > 1 && rule(lines[1]!) ? "th" : "td";
-    return h("tr", {}, ...cells(line).map((cell) => h(kind, {}, ...inline(cell, 0))));
-  });
-  return h("table", { tabIndex: 0 }, h("tbody", {}, ...rows));
+function table(lines: string[]): HTMLTableElement {
+  const head = lines.length > 1 && isRule(lines[1]!) ? 1 : 0;
+  return h("table", { tabIndex: 0 }, h("tbody", {}, ...rows(lines.slice(0, head), "th"), ...rows(lines.slice(head))));
+}
+
+const cells = (line: string) => line.trim().slice(1, -1).split("|").map((cell) => cell.trim());
+const isRule = (line: string) => cells(line).every((cell) => /^:?-+:?$/.test(cell));
+
+function rows(lines: string[], kind: "th" | "td" = "td"): Element[] {
+  return lines.filter((line) => !isRule(line)).map((line) => h("tr", {}, ...cells(line).map((cell) => h(kind, {}, ...inline(cell, 0)))));
 }
 
 // Only http and https become links.

@@ -1,23 +1,30 @@
 // A worker in the place of pocketlm's, for tests of the site alone: it answers at once, and says a word every 20 ms. What
-// `given` (put in front by the test) holds is what this device is like.
-const given = { context: 4096, tooLarge: [], adapter: {}, failing: false, ...globalThis.given };
+// `given` (put in front by the test) holds is what this device is like; `text` is said instead of words, in pieces.
+const given = { context: 4096, tooLarge: [], adapter: {}, failing: false, slow: 0, ...globalThis.given };
 const adapter = { name: "A pretended GPU", kind: "discrete", backend: "none", subgroups: false, subgroup_size: [4, 4], f16: false, timestamps: false, max_binding_bytes: 2 ** 30, max_buffer_bytes: 2 ** 30, ...given.adapter };
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 const stopped = new Set();
 const failure = (code, message, hint = "") => Object.assign(new Error(message), { code, hint });
 
 const methods = {
-  load(_, __, { context }) {
+  async load(id, _, { context }) {
+    for (let n = 0; n < given.slow; n++) {
+      if (stopped.has(id)) throw failure("aborted", "it was stopped");
+      await pause(20);
+    }
     if (context === undefined && given.fits) throw Object.assign(failure("too-large", "the device cannot hold it"), { fits: given.fits });
     return { model: "none", context: Math.min(4096, given.context), modelContext: given.context, adapter, weightsBytes: 0 };
   },
   session: (id) => id,
   async generate(id, session, prompt, { maxTokens }) {
     for (let n = 0; n < maxTokens; n++) {
-      await pause(20);
+      await pause(given.text ? 5 : 20);
       if (stopped.has(id)) return { answerTokens: n, tokensPerSecond: 50, promptSeconds: 0, stop: "aborted" };
       if (given.failing && n === 5) throw failure("device", "the device failed");
-      postMessage({ id, event: { text: n ? ` word${n}` : `Answer ${prompt.length}:`, token: n } });
+      if (n === given.full) return { answerTokens: n, tokensPerSecond: 50, promptSeconds: 0, stop: "context-full" };
+      if (given.text && n * 50 >= given.text.length) break;
+      if (given.text) postMessage({ id, event: { text: given.text.slice(n * 50, (n + 1) * 50), token: n } });
+      else postMessage({ id, event: { text: n ? ` word${n}` : `Answer ${prompt.length}:`, token: n } });
     }
     return { answerTokens: maxTokens, tokensPerSecond: 50, promptSeconds: 0, stop: "max-tokens" };
   },
