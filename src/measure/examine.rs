@@ -33,7 +33,7 @@ pub const KIND: &str = "pocketlm-kernels-1";
 /// One plan, run for a batch.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct PhaseReport {
-    /// `decode` or `prompt`.
+    /// `decode`, `choice` (of the most probable token), `prompt` or `logits` (of a prompt's last token).
     pub phase: String,
     pub n_tokens: usize,
     /// Tokens that are in the context before.
@@ -149,6 +149,11 @@ async fn examine_pass(
 }
 
 impl PhaseReport {
+    /// Whether it is a token's or a prompt's whole way through the model, so that tokens a second can be told.
+    pub fn is_whole(&self) -> bool {
+        matches!(self.phase.as_str(), "decode" | "prompt")
+    }
+
     /// Seconds that all of it takes together; `None` where they vary too much, or are fewer than the ceilings allow, so
     /// that nobody should believe them.
     pub fn whole_s(&self) -> Option<f64> {

@@ -46,7 +46,7 @@ fn escape(text: &str) -> String {
 
 fn tiles(found: &Examination) -> String {
     let mut all: Vec<(String, String)> = Vec::new();
-    for phase in &found.phases {
+    for phase in found.phases.iter().filter(|phase| phase.is_whole()) {
         let Some(whole_s) = phase.whole_s() else {
             all.push(("–".into(), format!("tokens/s, {}: lost in noise", phase.phase)));
             continue;
@@ -72,6 +72,8 @@ fn colour(kernel: &str) -> usize {
 fn phase_section(phase: &PhaseReport, found: &Examination) -> String {
     let title = match phase.phase.as_str() {
         "decode" => format!("Decode: a token after {} others", phase.position),
+        "choice" => "Choice: the most probable token".into(),
+        "logits" => "Logits: of a prompt's last token".into(),
         _ => format!("Prompt: {} tokens after {} others", phase.n_tokens, phase.position),
     };
     let least =

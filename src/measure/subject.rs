@@ -46,7 +46,8 @@ impl Subject {
         Ok(())
     }
 
-    /// The plan of a token after `depth` others, and that of a prompt of `n_prompt` tokens after as many; 0 for no prompt.
+    /// The plans of a token after `depth` others and of its choice, and those of a prompt of `n_prompt` tokens after as
+    /// many and of its last logits; 0 for no prompt.
     ///
     /// Errors: those of [`place`].
     pub fn new(file: &ModelFile, gpu: &Gpu, options: &SubjectOptions) -> Result<Self> {
@@ -66,9 +67,10 @@ impl Subject {
         let pass = |name: &str, phase, n_tokens| {
             (name.to_string(), record(config, &placed, &record_options, phase), situation(n_tokens))
         };
-        let mut passes = vec![pass("decode", Phase::Decode, 1)];
+        let mut passes = vec![pass("decode", Phase::Decode, 1), pass("choice", Phase::Pick, 1)];
         if *n_prompt > 0 {
             passes.push(pass("prompt", Phase::Prompt, batch));
+            passes.push(pass("logits", Phase::LastLogits, 1));
         }
         // Before anything of that length is made.
         gpu.check_sizes(&passes.iter().map(|(_, plan, _)| plan).collect::<Vec<_>>())?;

@@ -103,6 +103,8 @@ fn phase_table(phase: &PhaseReport) -> String {
     let PhaseReport { n_tokens, position, n_dispatches, .. } = phase;
     let what = match phase.phase.as_str() {
         "decode" => "a token".to_string(),
+        "choice" => "the most probable token's choice".to_string(),
+        "logits" => "the logits of a prompt's last token".to_string(),
         _ => format!("a prompt of {n_tokens}"),
     };
     let mut out =
@@ -126,7 +128,8 @@ fn phase_table(phase: &PhaseReport) -> String {
     }
     out.push_str(&columns("  ", &rows, &[0, 1, 9]));
     let whole = phase.whole_s().map_or("a time that is lost in noise".into(), |s| {
-        format!("{} ({} tokens/s)", time(s), digits(*n_tokens as f64 / s))
+        let per_s = format!(" ({} tokens/s)", digits(*n_tokens as f64 / s));
+        time(s) + if phase.is_whole() { &per_s } else { "" }
     });
     let _ = writeln!(
         out,

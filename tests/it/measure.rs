@@ -329,7 +329,10 @@ fn kernels_measures_writes_and_compares() {
     }
     let json = std::fs::read_to_string(folder.path().join("kernels.json")).expect("it was written");
     let found = parse("kernels.json", &json).expect("it is read");
-    assert_eq!(found.phases.iter().map(|phase| phase.phase.as_str()).collect::<Vec<_>>(), ["decode", "prompt"]);
+    assert_eq!(
+        found.phases.iter().map(|phase| phase.phase.as_str()).collect::<Vec<_>>(),
+        ["decode", "choice", "prompt", "logits"]
+    );
     for phase in &found.phases {
         // At that depth keys are split: every dispatch is in a row, and in the waterfall.
         assert_eq!(phase.rows.iter().map(|row| row.count).sum::<usize>(), phase.n_dispatches);
