@@ -44,11 +44,23 @@ var<workgroup> query: array<vec4<f32>, HEADS * QUADS>;
 // to a head, two heads' scales share a word of a quantised cache.
 var<workgroup> fresh: array<f32, 2u * FRESH>;
 
-// Where head `h` of a span leaves its HEAD_DIM results, or its sum, maximum and sum of weights if there are more splits.
+// The row that lies `slot` rows from the cache's first. Fewer rows are gone over than there are, so that it goes round once
+// at most; a remainder for each key would take as long as its loads.
+fn row_of(slot: u32) -> u32 { return select(slot, slot - params.capacity, slot >= params.capacity); }
+
+// Where head `h` of a span leaves its HEAD_DIM results, or its sum if there are more splits.
 fn out_at(span: Span, h: u32) -> u32 {
     let head = span.first_head + h;
     if span.n_splits == 1u { return head * HEAD_DIM; }
     return params.partials_at + (head * span.n_splits + span.split) * (HEAD_DIM + 2u);
+}
+
+// Where there are more splits, a head's maximum and sum of weights lie behind its sum.
+fn leave_totals(lane: u32, span: Span, h: u32, largest: f32, total: f32) {
+    if lane > 0u || span.n_splits == 1u { return; }
+    let at = out_at(span, h) + HEAD_DIM;
+    out[at] = largest;
+    out[at + 1u] = total;
 }
 
 // What the numbers of the head that begins at `head` are multiplied by before the norm's weight.

@@ -46,9 +46,10 @@ pub enum Error {
     #[error("{what}")]
     NoAdapter { what: String, available: Vec<String> },
 
-    /// The device cannot hold what is asked of it.
+    /// The device cannot hold what is asked of it; `fits` is the longest context that it could hold, where it is the
+    /// context that is too long.
     #[error("the device cannot hold {what}: {needed} bytes needed, {limit} bytes possible")]
-    TooLarge { what: String, needed: u64, limit: u64, hint: String },
+    TooLarge { what: String, needed: u64, limit: u64, hint: String, fits: Option<usize> },
 
     /// The device has no more memory.
     #[error("the device ran out of memory while {doing}")]

@@ -33,6 +33,7 @@ pub mod platform;
 pub mod random;
 pub mod sample;
 pub mod session;
+mod small_file;
 pub mod text;
 pub mod timing;
 pub mod tune;

@@ -283,5 +283,6 @@ fn too_large(name: &str, needed: u64, limit: u64) -> Error {
         needed,
         limit,
         hint: "choose a smaller weight format with --weights".into(),
+        fits: None,
     }
 }

@@ -4,12 +4,8 @@
 // eight lanes.
 struct Keys { k0: vec4<f32>, k1: vec4<f32>, k2: vec4<f32>, k3: vec4<f32>, k4: vec4<f32>, k5: vec4<f32>, k6: vec4<f32>, k7: vec4<f32> }
 
-// Where the cache has the span's key `slot`, the first being in row `first_row`. A span is no longer than the cache: it goes round once at most, and
-// a remainder for each key would take as long as its loads.
-fn row_of(span: Span, first_row: u32, slot: u32) -> u32 {
-    let row = first_row + slot;
-    return select(row, row - params.capacity, row >= params.capacity) * span.row_units;
-}
+// Whether the span's key `slot` is the token's own, whose scales the cache may not have yet.
+fn is_own(span: Span, slot: u32) -> bool { return span.first + slot + 1u == span.end; }
 
 // Quad `quad` of the head in the row at `row`, and zeros behind the head's last.
 fn key_quad(row: u32, quad: u32) -> vec4<f32> {
@@ -27,16 +23,15 @@ fn key_dot(q: vec4<f32>, k: Keys) -> f32 {
 // `sums` and what a value adds to them, weighted by `weights`; its key is number `slot` of the span, or the last one.
 fn add_value(sums: array<vec4<f32>, HEADS * GROUPS>, weights: array<f32, HEADS>, slot: u32, lane: u32, span: Span, first_row: u32) -> array<vec4<f32>, HEADS * GROUPS> {
     var all = sums;
-    // Past the end the last one again, with no weight: of the token's own, the cache may not have the scale yet.
+    // Past the end the last one again, with no weight.
     let nth = min(slot, span.last - span.first - 1u);
-    let row = row_of(span, first_row, nth);
+    let row = row_of(first_row + nth) * span.row_units;
     for (var g = 0u; g < GROUPS; g++) {
         let quad = min(g * 8u + lane, QUADS - 1u);
         var v = cache_decode(v_cache[row + span.codes + cache_unit(quad)], quad);
         if CACHE_SCALED {
             let at = span.first_scale + g;
-            let is_own = span.first + nth + 1u == span.end;
-            v *= select(cache_scale(v_cache[row + span.scales + at / 2u], at), fresh_scale(1u, g), is_own);
+            v *= select(cache_scale(v_cache[row + span.scales + at / 2u], at), fresh_scale(1u, g), is_own(span, nth));
         }
         for (var h = 0u; h < HEADS; h++) { all[h * GROUPS + g] += weights[h] * v; }
     }
@@ -63,7 +58,7 @@ fn attend_span(lane: u32, span: Span) {
         // A lane past the end repeats the last key, which then counts nothing.
         let counts = base + lane < n_keys;
         let slot = min(base + lane, n_keys - 1u);
-        let row = row_of(span, first_row, slot);
+        let row = row_of(first_row + slot) * span.row_units;
         var scores: array<f32, HEADS>;
         for (var h = 0u; h < HEADS; h++) { scores[h] = 0.0; }
         var touched = 0.0;
@@ -78,7 +73,7 @@ fn attend_span(lane: u32, span: Span) {
             var scale = 1.0;
             if CACHE_SCALED {
                 let at = span.first_scale + g;
-                scale = select(cache_scale(k_cache[row + span.scales + at / 2u], at), fresh_scale(0u, g), span.first + slot + 1u == span.end);
+                scale = select(cache_scale(k_cache[row + span.scales + at / 2u], at), fresh_scale(0u, g), is_own(span, slot));
             }
             for (var h = 0u; h < HEADS; h++) { scores[h] += scale * key_dot(queries[h * GROUPS + g], k); }
         }
@@ -94,6 +89,7 @@ fn attend_span(lane: u32, span: Span) {
             running_sum[h] = running_sum[h] * shrink + subgroupAdd(weights[h]);
             for (var g = 0u; g < GROUPS; g++) { sums[h * GROUPS + g] *= shrink; }
         }
+        // Each by itself: WGSL wants a constant for the lane that a broadcast is of.
         var one: array<f32, HEADS>;
         for (var h = 0u; h < HEADS; h++) { one[h] = subgroupBroadcast(weights[h], 0u); }
         sums = add_value(sums, one, base, lane, span, first_row);
@@ -122,9 +118,6 @@ fn attend_span(lane: u32, span: Span) {
                 for (var j = 0u; j < 4u; j++) { out[at + quad * 4u + j] = sum[j] / divisor; }
             }
         }
-        if lane == 0u && span.n_splits > 1u {
-            out[at + HEAD_DIM] = running_max[h];
-            out[at + HEAD_DIM + 1u] = running_sum[h];
-        }
+        leave_totals(lane, span, h, running_max[h], running_sum[h]);
     }
 }

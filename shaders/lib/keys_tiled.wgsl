@@ -3,9 +3,6 @@
 var<workgroup> scores: array<f32, HEADS * TILE>;
 var<workgroup> outputs: array<vec4<f32>, PARTS * HEADS * QUADS>;
 
-// The row that lies `slot` rows from the first; a tile holds fewer keys than the cache has rows.
-fn row_of(slot: u32) -> u32 { return select(slot, slot - params.capacity, slot >= params.capacity); }
-
 fn attend_span(lane: u32, span: Span) {
     for (var i = lane; i < PARTS * HEADS * QUADS; i += WIDTH) { outputs[i] = vec4<f32>(0.0); }
     workgroupBarrier();
@@ -90,9 +87,6 @@ fn attend_span(lane: u32, span: Span) {
             for (var part = 0u; part < PARTS; part++) { sum += outputs[(h * PARTS + part) * QUADS + i]; }
             for (var j = 0u; j < 4u; j++) { out[at + i * 4u + j] = sum[j] / divisor; }
         }
-        if lane == 0u && span.n_splits > 1u {
-            out[at + HEAD_DIM] = running_max[h];
-            out[at + HEAD_DIM + 1u] = running_sum[h];
-        }
+        leave_totals(lane, span, h, running_max[h], running_sum[h]);
     }
 }

@@ -4,13 +4,14 @@ use super::options::{ModelOptions, tokens};
 use crate::{
     backend::Gpu,
     measure::{About, Examination, ExamineOptions, Subject, SubjectOptions, compare, examine, page, parse, table},
+    small_file,
     timing::Method,
 };
 use anyhow::Context;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::{
-    io::{Read, Write},
+    io::Write,
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -112,12 +113,8 @@ impl Kernels {
 const MAX_BYTES: u64 = 64 << 20;
 
 fn read(path: &Path) -> anyhow::Result<Examination> {
-    let source = |source| crate::Error::Io { path: path.into(), source };
-    let name = path.display().to_string();
-    let mut text = String::new();
-    std::fs::File::open(path).and_then(|file| file.take(MAX_BYTES + 1).read_to_string(&mut text)).map_err(source)?;
-    if text.len() as u64 > MAX_BYTES {
-        return Err(crate::Error::corrupt(&name, "it is too large for an examination").into());
-    }
-    Ok(parse(&name, &text)?)
+    let text = String::from_utf8(small_file::read(path, "an examination", MAX_BYTES)?)
+        .map_err(|error| std::io::Error::new(std::io::ErrorKind::InvalidData, error))
+        .map_err(|source| crate::Error::Io { path: path.into(), source })?;
+    Ok(parse(&path.display().to_string(), &text)?)
 }

@@ -72,12 +72,13 @@ pub fn parse(file: &str, text: &str) -> Result<Examination> {
     let found: Examination = serde_json::from_value(value).map_err(|e| Error::corrupt(file, e.to_string()))?;
     let About { version, commit, date, system, adapter, kind, backend, driver, model, .. } = &found.about;
     let told = [version, date, system, adapter, kind, backend, driver, model].into_iter().chain(commit);
-    let names = timings(&found).into_iter().map(|(name, _)| name);
+    let timings = timings(&found);
+    let names = timings.iter().map(|(name, _)| name);
     // These are shown on a terminal; none of ours has anything in it that steers one.
-    if let Some(bad) = told.cloned().chain(names).find(|text| text.chars().any(char::is_control)) {
+    if let Some(bad) = told.chain(names).find(|text| text.chars().any(char::is_control)) {
         return Err(Error::corrupt(file, format!("{bad:?} has control characters in it")));
     }
-    for (name, timing) in timings(&found) {
+    for (name, timing) in timings {
         let Timing { median_s, low_s, high_s, .. } = timing;
         // Not-a-number is none of these either.
         if !(median_s.is_finite() && low_s <= median_s && median_s <= high_s) {
@@ -125,14 +126,10 @@ fn doubts(old: &Examination, new: &Examination) -> Vec<String> {
     if old.about.model != new.about.model {
         doubts.push(format!("another model: {} then, {} now", old.about.model, new.about.model));
     }
-    let variants = |e: &Examination| -> Vec<(String, String)> {
-        let rows = e.phases.iter().flat_map(|phase| phase.rows.iter().map(move |row| (&phase.phase, row)));
-        rows.map(|(phase, row)| (format!("{phase} {} {} {}", row.kernel, row.shape, row.label), row.variant.clone()))
-            .collect()
-    };
-    let before = variants(old);
-    let differs = |(name, variant): &(String, String)| before.iter().any(|(n, v)| n == name && v != variant);
-    let n_other = variants(new).iter().filter(|now| differs(now)).count();
+    let before = rows(old);
+    let differs =
+        |(name, row): &(String, &KernelRow)| before.iter().any(|(n, r)| n == name && r.variant != row.variant);
+    let n_other = rows(new).iter().filter(|now| differs(now)).count();
     if n_other > 0 {
         doubts.push(format!("{n_other} kernels are built in another way, or for other formats"));
     }
@@ -149,13 +146,21 @@ fn doubts(old: &Examination, new: &Examination) -> Vec<String> {
     doubts
 }
 
-/// Every time by its name, in order.
+/// What tells the times of a phase from another's.
+fn phase_name(phase: &PhaseReport) -> String {
+    format!("{} {} @ {}", phase.phase, phase.n_tokens, phase.position)
+}
+
+/// Every row by its name, in order.
+fn rows(examination: &Examination) -> Vec<(String, &KernelRow)> {
+    let rows = examination.phases.iter().flat_map(|phase| phase.rows.iter().map(move |row| (phase, row)));
+    let name = |phase, row: &KernelRow| format!("{}: {} {} {}", phase_name(phase), row.kernel, row.shape, row.label);
+    rows.map(|(phase, row)| (name(phase, row), row)).collect()
+}
+
+/// Every time by its name: the rows', then those of whole phases.
 fn timings(examination: &Examination) -> Vec<(String, Timing)> {
-    let of_phase = |phase: &PhaseReport| {
-        let name = format!("{} {} @ {}", phase.phase, phase.n_tokens, phase.position);
-        let row = |row: &KernelRow| (format!("{name}: {} {} {}", row.kernel, row.shape, row.label), row.timing);
-        let whole = (format!("{name}: everything"), phase.whole);
-        phase.rows.iter().map(row).chain([whole]).collect::<Vec<_>>()
-    };
-    examination.phases.iter().flat_map(of_phase).collect()
+    let whole = |phase: &PhaseReport| (format!("{}: everything", phase_name(phase)), phase.whole);
+    let rows = rows(examination).into_iter().map(|(name, row)| (name, row.timing));
+    rows.chain(examination.phases.iter().map(whole)).collect()
 }

@@ -291,7 +291,7 @@ fn place_weights(
             1 => "a smaller --weights format or a smaller model may fit".into(),
             _ => "that is with one expert of each layer on the device; a smaller --weights format may fit".into(),
         };
-        return Err(Error::TooLarge { what: "the weights".into(), needed: least, limit, hint });
+        return Err(Error::TooLarge { what: "the weights".into(), needed: least, limit, hint, fits: None });
     }
     let per_expert = (whole - least).checked_div(n as u64 - 1).unwrap_or(0);
     let room = (limit - least).checked_div(per_expert).map_or(n, |more| 1 + more as usize);

@@ -82,6 +82,7 @@ pub(super) fn check_fit(
         let middle = longest + (too_long - longest) / 2;
         *if fits(middle) { &mut longest } else { &mut too_long } = middle;
     }
+    let fits = (longest > 0).then_some(longest);
     let hint = match longest {
         0 if config.experts.is_some() => {
             "not even a short context fits: a smaller --weights format may, or a device of \
@@ -92,11 +93,13 @@ pub(super) fn check_fit(
         n => format!("--ctx {n} is the longest context that fits with this --kv"),
     };
     bound.map_err(|error| match error {
-        Error::TooLarge { what, needed, limit, .. } => Error::TooLarge { what, needed, limit, hint: hint.clone() },
+        Error::TooLarge { what, needed, limit, .. } => {
+            Error::TooLarge { what, needed, limit, hint: hint.clone(), fits }
+        }
         other => other,
     })?;
     let what = format!("the model with a context of {context}");
-    Err(Error::TooLarge { what, needed: needs.total() + waiting, limit: available, hint })
+    Err(Error::TooLarge { what, needed: needs.total() + waiting, limit: available, hint, fits })
 }
 
 /// Device memory that a model takes, in bytes, by what it is for.

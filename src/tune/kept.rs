@@ -5,7 +5,7 @@ use crate::{
     backend::Gpu,
     error::{Error, Result},
     kernels::Choice,
-    platform,
+    platform, small_file,
 };
 use std::{
     collections::BTreeMap,
@@ -79,15 +79,9 @@ impl Kept {
     ///
     /// Errors: [`Error::Io`]; [`Error::Corrupt`] for a file that is none of ours, or another device's.
     pub fn import(gpu: &Gpu, path: &Path) -> Result<Self> {
-        let io = |source| Error::Io { path: path.into(), source };
         let name = path.display().to_string();
-        let mut text = Vec::new();
-        let file = std::fs::File::open(path).map_err(io)?;
-        std::io::Read::read_to_end(&mut std::io::Read::take(file, MAX_BYTES + 1), &mut text).map_err(io)?;
-        if text.len() as u64 > MAX_BYTES {
-            return Err(Error::corrupt(&name, "it is too large for a file of tuning"));
-        }
-        let mut kept: Self = serde_json::from_slice(&text)
+        let bytes = small_file::read(path, "a file of tuning", MAX_BYTES)?;
+        let mut kept: Self = serde_json::from_slice(&bytes)
             .map_err(|error| Error::corrupt(&name, format!("it is no file of tuning: {error}")))?;
         let own = Self::new(gpu);
         let what =

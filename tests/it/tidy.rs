@@ -46,7 +46,7 @@ fn no_source_file_is_too_long() {
 fn modules_import_lower_ranks_only() {
     const RANKS: [&[&str]; 12] = [
         &["error", "platform", "random"],
-        &["format"],
+        &["format", "small_file"],
         &["kernels", "hub"],
         &["plan"],
         &["placement"],

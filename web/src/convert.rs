@@ -119,18 +119,13 @@ pub fn failed(error: Error) -> JsValue {
         _ => page_words(&error.hint().unwrap_or_default()),
     };
     let mut fields: Vec<(&str, JsValue)> = vec![("code", code.into()), ("hint", hint.into())];
-    if let Error::TooLarge { hint, .. } = &error {
-        fields.extend(longest_context(hint).map(|n| ("fits", n.into())));
+    if let Error::TooLarge { fits: Some(n), .. } = &error {
+        fields.push(("fits", (*n as f64).into()));
     }
     for (key, value) in fields {
         let _ = Reflect::set(&thrown, &key.into(), &value);
     }
     thrown.into()
-}
-
-/// The context that would fit, where a hint names it: a program may take it at once.
-fn longest_context(hint: &str) -> Option<u32> {
-    hint.strip_prefix("--ctx ")?.split_once(" is the longest")?.0.parse().ok()
 }
 
 /// Hints name the command line's options; a page has others.

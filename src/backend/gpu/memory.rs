@@ -146,6 +146,7 @@ impl Gpu {
                 needed: large.bytes,
                 limit,
                 hint: "lower --ctx".into(),
+                fits: None,
             }),
             None => Ok(()),
         }
@@ -163,7 +164,7 @@ impl Gpu {
     pub fn check_memory(&self, what: &str, bytes: u64, hint: &str) -> Result<()> {
         match self.available_memory() {
             Some(limit) if bytes > limit => {
-                Err(Error::TooLarge { what: what.into(), needed: bytes, limit, hint: hint.into() })
+                Err(Error::TooLarge { what: what.into(), needed: bytes, limit, hint: hint.into(), fits: None })
             }
             _ => Ok(()),
         }
