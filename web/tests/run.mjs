@@ -9,6 +9,7 @@ import { PRIVATE, ask } from "./firefox.mjs";
 import { limitTests } from "./limits.mjs";
 import { packageTests } from "./package.mjs";
 import { phoneTests } from "./phone.mjs";
+import { reportTests } from "./reports.mjs";
 import { siteTests } from "./site.mjs";
 import { versionTests } from "./versions.mjs";
 import { same, section } from "./check.mjs";
@@ -27,6 +28,8 @@ const run = async (name, test) => {
   if (wanted.length && !wanted.some((word) => name.includes(word))) return;
   failed += await section(name, test);
 };
+/** What takes minutes. */
+run.whenAsked = (name, test) => wanted.length ? run(name, test) : undefined;
 
 for (const [where, prefs, kept] of [["", {}, true], [" in a private window", PRIVATE, false]]) {
   await run(`firefox generates what the program does${where}`, async () => {
@@ -43,6 +46,7 @@ await downloadTests(run, given);
 await limitTests(run, given);
 await packageTests(run, given);
 await phoneTests(run, given);
+await reportTests(run, given);
 await siteTests(run, given);
 await versionTests(run);
 server.close();
