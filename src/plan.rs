@@ -1,6 +1,6 @@
 //! A plan: the flat list of dispatches that one step runs, over named buffers. Recorded once, run per step.
 
-use crate::kernels::{Kernel, Splits, Tuning, Variant};
+use crate::kernels::{AttentionTuning, Kernel, Splits, Tuning, Variant};
 use std::fmt;
 
 /// An activation, cache or result buffer, by its index in [`Plan::buffers`].
@@ -98,6 +98,18 @@ impl Dispatch {
         if let Some(groups) = self.kernel.row_groups(tuning, &self.params) {
             other.grid[0] = Extent::Fixed(groups);
         }
+        let AttentionTuning { split_keys, most_splits, .. } = tuning.attention;
+        for (name, number) in [("split_keys", split_keys), ("most_splits", most_splits)] {
+            if let Some(index) = self.kernel.params.iter().position(|&param| param == name) {
+                other.params[index] = number;
+            }
+        }
+        let split = |splits| Splits { keys: split_keys, most: most_splits, ..splits };
+        other.grid = other.grid.map(|extent| match extent {
+            Extent::PerSplit(splits) => Extent::PerSplit(split(splits)),
+            Extent::IfSplit(n, splits) => Extent::IfSplit(n, split(splits)),
+            fixed => fixed,
+        });
         other
     }
 }

@@ -2,7 +2,7 @@
 
 use super::options::ModelOptions;
 use crate::{
-    Engine, EngineOptions, SessionOptions,
+    Engine, EngineOptions,
     backend::Gpu,
     kernels::Choice,
     tune::{Kept, KeptShape, SearchOptions},
@@ -46,8 +46,7 @@ impl Tune {
         let measures = !self.show && (self.model.model.is_some() || self.model.shape.is_some());
         if measures {
             let file = self.model.file()?;
-            let session = SessionOptions { context: Some(1024), ..self.model.session_options(false) };
-            let options = EngineOptions { session: Some(session), tune: Some(false), ..self.model.engine_options() };
+            let options = EngineOptions { session: Some(self.model.session_options(false)), tune: Some(false), ..self.model.engine_options() };
             let engine = Engine::load(file, gpu, &options, |_, _| ()).await?;
             let bar = ProgressBar::new_spinner().with_message("measuring");
             engine
@@ -73,18 +72,20 @@ impl Tune {
 }
 
 fn line(key: &str, shape: &KeptShape) -> String {
-    let KeptShape { choice, usual_s, chosen_s, candidates, .. } = shape;
+    let KeptShape { choice, usual_s, chosen_s, n_tried, n_all, .. } = shape;
     let chosen = match choice {
         Choice::Product { k_split, tiles } => format!("split {k_split} tiles {tiles}"),
         Choice::Staged { token_quads } => format!("{token_quads} quads of tokens a lane"),
-        Choice::Attention { width, four_lanes: false } => format!("width {width}"),
-        Choice::Attention { width, four_lanes: true } => format!("width {width}, four lanes a key"),
+        Choice::Attention { width, four_lanes, split_keys, most_splits } => {
+            let lanes = if *four_lanes { " by fours" } else { "" };
+            format!("width {width}{lanes}, {split_keys} keys, {most_splits} parts")
+        }
     };
     let gain = 100.0 * (usual_s / chosen_s - 1.0);
     format!(
-        "{key:<52} {chosen:<28} {:>9.1} us, usual {:>9.1} us ({gain:+.0} %), of {}",
+        "{key:<52} {chosen:<28} {:>9.1} us, usual {:>9.1} us ({gain:+.0} %), of {n_tried}{}",
         chosen_s * 1e6,
         usual_s * 1e6,
-        candidates.len()
+        if n_tried < n_all { format!(" of {n_all}") } else { String::new() }
     )
 }

@@ -9,8 +9,8 @@ use crate::format::pack::n_tiles;
 pub enum Choice {
     /// How lanes share a tile of rows in a product with one token: see [`Tuning::k_split`] and [`Tuning::tiles`].
     Product { k_split: u32, tiles: u32 },
-    /// How lanes share the keys of one token's attention: see [`AttentionTuning`].
-    Attention { width: u32, four_lanes: bool },
+    /// How lanes and workgroups share the keys of one token's attention: see [`AttentionTuning`].
+    Attention { width: u32, four_lanes: bool, split_keys: u32, most_splits: u32 },
     /// Quads of tokens that a lane sums in a tiled product with a batch: see [`PromptTuning::token_quads`].
     Staged { token_quads: u32 },
 }
@@ -18,6 +18,9 @@ pub enum Choice {
 /// Workgroups that a product with one token should have at least where a workgroup is a thread's work: a few for each
 /// core, as evenly as may be.
 const SOFTWARE_GROUPS: usize = 6;
+/// [`AttentionTuning::split_keys`] and [`AttentionTuning::most_splits`] that are tried: few heads of keys want many
+/// workgroups each, or a large GPU is idle; many heads want few, or putting them together costs more than it brings.
+const SPLITS: [[u32; 2]; 4] = [[64, 16], [128, 32], [512, 16], [64, AttentionTuning::MOST_SPLITS]];
 /// WebGPU's default limit on invocations.
 const MAX_INVOCATIONS: u32 = 256;
 
@@ -26,10 +29,10 @@ impl Choice {
     pub fn apply(self, tuning: Tuning) -> Tuning {
         match self {
             Self::Product { k_split, tiles } => Tuning { k_split, tiles, ..tuning },
-            Self::Attention { width, four_lanes } => {
+            Self::Attention { width, four_lanes, split_keys, most_splits } => {
                 // A workgroup that is one subgroup is what the width of software adapters is about; no other width is.
                 let one_subgroup = tuning.attention.one_subgroup && width == tuning.attention.width;
-                let attention = AttentionTuning { width, four_lanes, one_subgroup, ..tuning.attention };
+                let attention = AttentionTuning { width, four_lanes, one_subgroup, split_keys, most_splits };
                 Tuning { attention, ..tuning }
             }
             Self::Staged { token_quads } => Tuning { prompt: PromptTuning { token_quads, ..tuning.prompt }, ..tuning },
@@ -60,11 +63,18 @@ impl Choice {
                 }
             }
         } else if kernel.needs.heads {
-            add(Self::Attention { width: tuning.attention.width, four_lanes: tuning.attention.four_lanes });
+            let AttentionTuning { width, four_lanes, split_keys, most_splits, .. } = tuning.attention;
+            add(Self::Attention { width, four_lanes, split_keys, most_splits });
+            // First each by itself, so that a search that is cut short has seen of both.
+            for [split_keys, most_splits] in SPLITS {
+                add(Self::Attention { width, four_lanes, split_keys, most_splits });
+            }
             for width in [64, 128, 256] {
                 for four_lanes in [false, true] {
-                    if tuning.subgroups || !four_lanes {
-                        add(Self::Attention { width, four_lanes });
+                    for [split_keys, most_splits] in [[split_keys, most_splits]].into_iter().chain(SPLITS) {
+                        if tuning.subgroups || !four_lanes {
+                            add(Self::Attention { width, four_lanes, split_keys, most_splits });
+                        }
                     }
                 }
             }
@@ -76,11 +86,20 @@ impl Choice {
     }
 }
 
+/// The keys at which attention is measured for a cache of `rows`: no more than it holds, the same for many caches.
+pub fn keys_class(rows: usize) -> usize {
+    1 << rows.clamp(256, 4096).ilog2()
+}
+
 impl Kernel {
     /// Tells apart what choices are remembered for: the kernel, its formats and heads, and the sizes that time depends on.
     pub fn shape_key(&self, variant: Variant, params: &[u32]) -> Option<String> {
         let formats = [variant.format.map(|f| f.name().to_string()), variant.cache.map(|c| c.name().to_string())];
-        let heads = variant.heads.map(|heads| format!("{}x{}", heads.sharing, heads.head_dim));
+        let heads = variant.heads.map(|heads| {
+            // How the keys are best split depends on how many workgroups the heads are, and on how many keys there are.
+            let [n, keys] = ["part_kv_heads", "capacity"].map(|name| self.param(params, name));
+            format!("{n} heads of keys {}x{}, {} keys", heads.sharing, heads.head_dim, keys_class(keys))
+        });
         let sized = self.needs.tile || self.needs.staged;
         let sizes = sized
             .then(|| format!("{} rows of {} blocks", self.param(params, "n_rows"), self.param(params, "n_blocks")));

@@ -24,8 +24,13 @@ pub struct AttentionTuning {
     pub four_lanes: bool,
     /// Keys that are not worth a second workgroup for their head.
     pub split_keys: u32,
-    /// Most workgroups for one head of keys.
+    /// Most workgroups for one head of keys, up to [`Self::MOST_SPLITS`].
     pub most_splits: u32,
+}
+
+impl AttentionTuning {
+    /// What plans have room for.
+    pub const MOST_SPLITS: u32 = 64;
 }
 
 /// The numbers and capabilities that an adapter wants its kernels built with.

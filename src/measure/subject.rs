@@ -39,8 +39,9 @@ impl Subject {
     /// Errors: [`crate::Error::Device`].
     pub async fn take_choices(&mut self, gpu: &Gpu) -> Result<()> {
         let kept = Kept::load(gpu);
-        for (_, plan, _) in &mut self.passes {
-            let choices = usable(gpu, &kept, plan).await?;
+        for (_, plan, situation) in &mut self.passes {
+            let Situation { n_tokens, position, .. } = *situation;
+            let choices = usable(gpu, &kept, (plan, Batch { n_tokens, position })).await?;
             *plan = choices.apply(gpu, std::mem::take(plan));
         }
         Ok(())

@@ -17,7 +17,7 @@ use crate::{
         pack::{TILE_ROWS, n_blocks, n_tiles},
     },
     kernels::{
-        ATTEND, ATTEND_MERGE, EMBED_NORM, EXPERT_RESIDUAL, EXPERT_SWIGLU, HeadShape, Kernel, MATVEC_NORM,
+        ATTEND, ATTEND_MERGE, AttentionTuning, EMBED_NORM, EXPERT_RESIDUAL, EXPERT_SWIGLU, HeadShape, Kernel, MATVEC_NORM,
         MATVEC_RESIDUAL, MATVEC_SWIGLU, Splits,
     },
     placement::{ExpertStack, Matrix},
@@ -285,7 +285,7 @@ impl Recorder<'_> {
         let splits = Splits { keys: tuning.split_keys, most: tuning.most_splits, window };
         // Behind the rows of a prompt, whose padding stays zero.
         let partials_at = self.options.max_tokens * padded(self.config.q_dim());
-        let n_partials = n_heads * tuning.most_splits as usize * (head_dim + 2);
+        let n_partials = n_heads * AttentionTuning::MOST_SPLITS as usize * (head_dim + 2);
         let out = self.plan.buffer("attended", 4 * (partials_at + n_partials) as u64, Content::Activation);
         let (norms, norm_eps) = match layer.attn_q_k_norms {
             Some([q, k]) => {

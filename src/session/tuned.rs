@@ -3,14 +3,15 @@
 use super::{Engine, needs};
 use crate::{
     error::Result,
+    kernels::keys_class,
     model::{Phase, RecordOptions, record},
     plan::{Batch, Plan},
     platform::now_s,
     tune::{self, Kept, KeptShape, SearchOptions},
 };
 
-/// Where the token is whose kernels are measured, and the length of a prompt less one.
-const POSITION: usize = 255;
+/// Tokens of a prompt whose kernels are measured.
+const PROMPT: usize = 256;
 
 impl Engine {
     /// Takes over what is known of this adapter, and measures what is not, if `wanted` says so.
@@ -28,8 +29,8 @@ impl Engine {
                 kept.save(&self.gpu);
             }
         }
-        for (plan, _) in self.tuning_plans() {
-            let usable = tune::usable(&self.gpu, &kept, &plan).await?;
+        for (plan, batch) in self.tuning_plans() {
+            let usable = tune::usable(&self.gpu, &kept, (&plan, batch)).await?;
             self.choices.extend(usable);
         }
         Ok(())
@@ -44,33 +45,36 @@ impl Engine {
         options: SearchOptions,
         mut hear: impl FnMut(&str, &KeptShape),
     ) -> Result<()> {
-        let angles = self.config.rope.angles(POSITION + 1);
         let start_s = now_s();
         for (plan, batch) in self.tuning_plans() {
-            if !tune::has_choices(&self.gpu, &plan) {
+            if !tune::unknown(&self.gpu, (&plan, batch), kept, options) {
                 continue;
             }
+            let angles = self.config.rope.angles(batch.position + batch.n_tokens);
             let memory = self.gpu.allocate(&[&plan], &self.weights, &angles).await?;
             self.gpu.write(&memory, "step", &[batch.n_tokens as u32, batch.position as u32]);
             // Once as it is, so that what a dispatch finds is what others leave for it: ids of experts, say.
             let program = self.gpu.program(&plan, &memory, &self.weights).await?;
             self.gpu.run(&[&program], batch)?;
-            let left = SearchOptions { budget_s: options.budget_s - (now_s() - start_s), ..options };
+            // Making buffers may have taken all of it.
+            let left_s = (options.budget_s - (now_s() - start_s)).max(options.budget_s.min(0.0));
+            let left = SearchOptions { budget_s: left_s, ..options };
             tune::search(&self.gpu, (&plan, batch), (&memory, &self.weights), kept, left, &mut hear).await?;
         }
         Ok(())
     }
 
-    /// The plans of a token and of a prompt, for as few positions as tell kernels apart, and what they are timed on.
+    /// The plans of a token and of a prompt that kernels are measured in, and what they are timed on.
     pub fn tuning_plans(&self) -> [(Plan, Batch); 2] {
         let session = self.origin.options.session.clone().unwrap_or_default();
         let full = needs::record_options(&self.config, &session, self.gpu.tuning, self.gpu.max_binding_bytes());
-        let plan = |phase, max_tokens| {
-            let options = RecordOptions { capacity: POSITION + 1, max_tokens, ..full };
-            record(&self.config, &self.placed, &options, phase)
+        let plan = |phase, capacity, max_tokens| {
+            record(&self.config, &self.placed, &RecordOptions { capacity, max_tokens, ..full }, phase)
         };
-        let (token, prompt) =
-            (Batch { n_tokens: 1, position: POSITION }, Batch { n_tokens: POSITION + 1, position: 0 });
-        [(plan(Phase::Decode, 1), token), (plan(Phase::Prompt, prompt.n_tokens), prompt)]
+        // No more memory than the session will take.
+        let keys = keys_class(full.capacity);
+        let token = Batch { n_tokens: 1, position: keys - 1 };
+        let prompt = Batch { n_tokens: PROMPT, position: 0 };
+        [(plan(Phase::Decode, keys, 1), token), (plan(Phase::Prompt, PROMPT, PROMPT), prompt)]
     }
 }

@@ -13,7 +13,7 @@ use std::{
 };
 
 /// [`Kept::kind`] of files that this version writes and reads.
-const KIND: &str = "pocketlm-tuning-1";
+const KIND: &str = "pocketlm-tuning-2";
 /// The version of wgpu that translates the shaders; `tests/it/tune.rs` holds it against Cargo.lock.
 pub const WGPU: &str = "30.0.1";
 /// More than any adapter's file has.
@@ -37,9 +37,13 @@ pub struct KeptShape {
     /// A hash of the shader's text: another text may want other numbers.
     pub shader: String,
     pub choice: Choice,
-    /// Seconds of one run with the adapter's usual numbers, and with those chosen.
+    /// Seconds of one run with the adapter's usual numbers, and with those chosen; of attention, the geometric mean of a
+    /// run with few keys and one with many.
     pub usual_s: f64,
     pub chosen_s: f64,
+    /// Candidates that were looked at, of as many as there are: a budget may have left some.
+    pub n_tried: usize,
+    pub n_all: usize,
     /// Every candidate that ran and was right.
     pub candidates: Vec<(Choice, f64)>,
 }

@@ -5,11 +5,11 @@ mod kept;
 mod search;
 
 pub use kept::{Kept, KeptShape, WGPU};
-pub use search::{SearchOptions, has_choices, search, usable};
+pub use search::{SearchOptions, search, unknown, usable};
 
 use crate::{
     backend::Gpu,
-    kernels::Choice,
+    kernels::{ATTEND, ATTEND_MERGE, Choice},
     plan::{Dispatch, Plan},
 };
 use std::collections::BTreeMap;
@@ -46,8 +46,14 @@ impl Choices {
 
     /// `plan` with every choice made, on a device whose tuning is the rule.
     pub fn apply(&self, gpu: &Gpu, mut plan: Plan) -> Plan {
+        // Attention and what puts its splits together are one choice.
+        let mut split = None;
         for dispatch in &mut plan.dispatches {
-            if let Some(choice) = self.of(dispatch) {
+            let choice = if *dispatch.kernel == ATTEND_MERGE { split } else { self.of(dispatch) };
+            if *dispatch.kernel == ATTEND {
+                split = choice;
+            }
+            if let Some(choice) = choice {
                 *dispatch = dispatch.retuned(choice.apply(gpu.tuning));
             }
         }

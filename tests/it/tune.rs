@@ -9,7 +9,7 @@ use pocketlm::{
 };
 use std::sync::Arc;
 
-const QUICK: SearchOptions = SearchOptions { budget_s: 60.0, method: Method::QUICK };
+const QUICK: SearchOptions = SearchOptions { budget_s: 60.0, thorough: false, method: Method::QUICK };
 
 fn model() -> Engine {
     let engine = engine(&path("tests/data/golden/llama2"), None);
@@ -95,17 +95,17 @@ fn other_devices_files_and_damaged_ones_are_refused() {
 #[test]
 fn foreign_choices_are_not_used() {
     let engine = model();
-    let [(plan, _), _] = engine.tuning_plans();
+    let [(plan, batch), _] = engine.tuning_plans();
     let kept = found(&engine);
-    let all = pollster::block_on(usable(&engine.gpu, &kept, &plan)).expect("it runs");
+    let all = pollster::block_on(usable(&engine.gpu, &kept, (&plan, batch))).expect("it runs");
     assert!(!all.is_empty());
     let spoil = |change: fn(&mut pocketlm::tune::KeptShape)| {
         let mut kept = kept.clone();
         kept.shapes.values_mut().for_each(change);
-        pollster::block_on(usable(&engine.gpu, &kept, &plan)).expect("it runs")
+        pollster::block_on(usable(&engine.gpu, &kept, (&plan, batch))).expect("it runs")
     };
     assert!(spoil(|shape| shape.choice = Choice::Product { k_split: 1000, tiles: 0 }).is_empty());
-    assert!(spoil(|shape| shape.choice = Choice::Attention { width: 7, four_lanes: true }).is_empty());
+    assert!(spoil(|shape| shape.choice = Choice::Attention { width: 7, four_lanes: true, split_keys: 256, most_splits: 16 }).is_empty());
     assert!(spoil(|shape| shape.shader = "0".into()).is_empty());
 }
 
@@ -136,6 +136,66 @@ fn a_budget_is_kept() {
     let spent = SearchOptions { budget_s: -1.0, ..QUICK };
     pollster::block_on(engine.search(&mut kept, spent, |_, _| ())).expect("it runs");
     assert!(kept.shapes.is_empty());
+}
+
+/// A shape that is begun within a budget does not overrun it by all its candidates; who asks for all gets the rest.
+#[test]
+fn a_budget_cuts_a_shape_short() {
+    let engine = model();
+    let mut kept = Kept::new(&engine.gpu);
+    let search = |kept: &mut Kept, options| {
+        let mut heard = Vec::new();
+        pollster::block_on(engine.search(kept, options, |key, shape| heard.push((key.to_string(), shape.n_tried))))
+            .expect("it runs");
+        heard
+    };
+    let short = SearchOptions { budget_s: 1e-9, ..QUICK };
+    let first = search(&mut kept, short);
+    let (key, n_tried) = first.first().expect("something comes of it");
+    assert!(*n_tried < kept.shapes[key].n_all, "{first:?}");
+    // Every later start goes on with others, and leaves what was begun as it is.
+    let second = search(&mut kept, short);
+    assert!(second.iter().all(|(other, _)| other != key) && !second.is_empty(), "{second:?}");
+    assert!(search(&mut kept, QUICK).iter().all(|(other, _)| other != key));
+    let all = search(&mut kept, SearchOptions { thorough: true, ..QUICK });
+    assert!(all.iter().any(|(again, _)| again == key), "{all:?}");
+    assert!(kept.shapes.values().all(|shape| shape.n_tried == shape.n_all), "{all:?}");
+}
+
+/// However the keys are split among workgroups, a token sees them all.
+#[test]
+fn every_split_of_keys_gives_the_same_answer() {
+    let (mut engine, few) = split_logits(model(), 0);
+    assert_ne!(few, split_logits(model(), 7).1, "the text matters");
+    let [(plan, batch), _] = engine.tuning_plans();
+    let attend = plan.dispatches.iter().find(|d| d.kernel.name == "attend").expect("it attends");
+    let key = attend.kernel.shape_key(attend.variant, &attend.params).expect("it has choices");
+    assert!(batch.position > 64);
+    let mut tried = Vec::new();
+    for choice in Choice::candidates(attend.kernel, engine.gpu.tuning) {
+        let Choice::Attention { width, split_keys, most_splits, .. } = choice else { panic!("{choice:?}") };
+        if width != engine.gpu.tuning.attention.width {
+            continue;
+        }
+        engine.choices.set(key.clone(), choice);
+        let found = split_logits(engine, 0);
+        engine = found.0;
+        assert!(max_difference(&found.1, &few) < 1e-4, "{choice:?}");
+        tried.push((split_keys, most_splits));
+    }
+    assert!(tried.iter().any(|&(keys, _)| keys < 128), "{tried:?}");
+}
+
+/// The logits after a text that several workgroups share where keys are split by 64.
+fn split_logits(engine: Engine, first: u32) -> (Engine, Vec<f32>) {
+    let engine = Arc::new(engine);
+    let options = SessionOptions { cache: CacheFormat::F32, ..SessionOptions::default() };
+    let mut session = pollster::block_on(Session::new(engine.clone(), &options)).expect("a session opens");
+    let text: Vec<u32> = (first..first + 150).map(|i| 3 + i * 7 % 90).collect();
+    feed(&mut session, &text);
+    let logits = feed(&mut session, &[65]);
+    drop(session);
+    (Arc::try_unwrap(engine).expect("nobody else has it"), logits)
 }
 
 #[test]
