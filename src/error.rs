@@ -22,6 +22,10 @@ pub enum Error {
     #[error("{file} is damaged or not what it claims to be: {what}")]
     Corrupt { file: String, what: String },
 
+    /// A file of tuning or of results that is none, or that is of no use on this device.
+    #[error("{file} cannot be used: {what}")]
+    Foreign { file: String, what: String, hint: &'static str },
+
     /// The file is well formed, but holds something this version cannot run.
     #[error("{what} is not supported")]
     Unsupported { what: String, supported: String },
@@ -103,7 +107,7 @@ impl Error {
                 "the file may be incomplete or of another architecture; `pocketlm inspect` lists what it holds".into()
             }
             Error::Config { .. } => "compare the file with the one its publisher offers".into(),
-            Error::Text { hint, .. } => (*hint).into(),
+            Error::Text { hint, .. } | Error::Foreign { hint, .. } => (*hint).into(),
             Error::NoAdapter { available, .. } if available.is_empty() => {
                 "install a Vulkan driver; Mesa's software one works everywhere: apt install mesa-vulkan-drivers".into()
             }

@@ -3,18 +3,13 @@
 use super::options::{ModelOptions, tokens};
 use crate::{
     backend::Gpu,
-    measure::{About, Examination, ExamineOptions, Subject, SubjectOptions, compare, examine, page, parse, table},
-    small_file,
+    measure::{About, Examination, ExamineOptions, Subject, SubjectOptions, compare, examine, page, read, table},
     timing::Method,
 };
 use anyhow::Context;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
-use std::{
-    io::Write,
-    path::{Path, PathBuf},
-    process::ExitCode,
-};
+use std::{io::Write, path::PathBuf, process::ExitCode};
 
 #[derive(Debug, Args)]
 pub struct Kernels {
@@ -107,14 +102,4 @@ impl Kernels {
         bar.finish_and_clear();
         Ok(found?)
     }
-}
-
-/// Larger than any examination.
-const MAX_BYTES: u64 = 64 << 20;
-
-fn read(path: &Path) -> anyhow::Result<Examination> {
-    let text = String::from_utf8(small_file::read(path, "an examination", MAX_BYTES)?)
-        .map_err(|error| std::io::Error::new(std::io::ErrorKind::InvalidData, error))
-        .map_err(|source| crate::Error::Io { path: path.into(), source })?;
-    Ok(parse(&path.display().to_string(), &text)?)
 }

@@ -46,7 +46,11 @@ impl Tune {
         let measures = !self.show && (self.model.model.is_some() || self.model.shape.is_some());
         if measures {
             let file = self.model.file()?;
-            let options = EngineOptions { session: Some(self.model.session_options(false)), tune: Some(false), ..self.model.engine_options() };
+            let options = EngineOptions {
+                session: Some(self.model.session_options(false)),
+                tune: Some(false),
+                ..self.model.engine_options()
+            };
             let engine = Engine::load(file, gpu, &options, |_, _| ()).await?;
             let bar = ProgressBar::new_spinner().with_message("measuring");
             engine

@@ -86,19 +86,13 @@ impl Choice {
     }
 }
 
-/// The keys at which attention is measured for a cache of `rows`: no more than it holds, the same for many caches.
-pub fn keys_class(rows: usize) -> usize {
-    1 << rows.clamp(256, 4096).ilog2()
-}
-
 impl Kernel {
     /// Tells apart what choices are remembered for: the kernel, its formats and heads, and the sizes that time depends on.
     pub fn shape_key(&self, variant: Variant, params: &[u32]) -> Option<String> {
         let formats = [variant.format.map(|f| f.name().to_string()), variant.cache.map(|c| c.name().to_string())];
         let heads = variant.heads.map(|heads| {
-            // How the keys are best split depends on how many workgroups the heads are, and on how many keys there are.
-            let [n, keys] = ["part_kv_heads", "capacity"].map(|name| self.param(params, name));
-            format!("{n} heads of keys {}x{}, {} keys", heads.sharing, heads.head_dim, keys_class(keys))
+            // How the keys are best split depends on how many workgroups the heads are.
+            format!("{} heads of keys {}x{}", self.param(params, "part_kv_heads"), heads.sharing, heads.head_dim)
         });
         let sized = self.needs.tile || self.needs.staged;
         let sizes = sized

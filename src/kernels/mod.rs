@@ -52,7 +52,7 @@ pub use attention::ATTENTION;
 pub use attention_lanes::ATTENTION_LANES;
 pub use attention_tiles::ATTENTION_TILES;
 pub use cache::{CacheFormat, CacheLayout};
-pub use choice::{Choice, keys_class};
+pub use choice::Choice;
 pub use embed::EMBED;
 pub use embed_norm::EMBED_NORM;
 pub use expert_groups::{EXPERT_GROUPS, NOBODY, groups_of};

@@ -1,9 +1,13 @@
 //! Two examinations of one device: what became slower or faster by more than the noise of both.
 
 use super::{About, Examination, KIND, KernelRow, PhaseReport};
-use crate::{
-    error::{Error, Result},
-    timing::Timing,
+use crate::{error::Result, small_file::SmallFile, timing::Timing};
+use std::path::Path;
+
+const FILE: SmallFile = SmallFile {
+    what: "an examination",
+    hint: "`pocketlm kernels MODEL --out DIR` writes one as DIR/kernels.json",
+    max_bytes: 64 << 20,
 };
 
 /// Differences smaller than this are never called one, however quiet two runs were: they were at different times.
@@ -58,31 +62,38 @@ pub struct Comparison {
     pub doubts: Vec<String>,
 }
 
-/// Reads an examination from JSON.
+/// Reads an examination.
 ///
-/// Errors: [`Error::Corrupt`] for anything else.
-pub fn parse(file: &str, text: &str) -> Result<Examination> {
+/// Errors: [`crate::Error::Io`], and those of [`parse`].
+pub fn read(path: &Path) -> Result<Examination> {
+    parse(&path.display().to_string(), &FILE.read(path)?)
+}
+
+/// An examination from JSON, the content of `file`.
+///
+/// Errors: [`crate::Error::Foreign`] for anything else.
+pub fn parse(file: &str, json: &[u8]) -> Result<Examination> {
     let value: serde_json::Value =
-        serde_json::from_str(text).map_err(|e| Error::corrupt(file, format!("it is no JSON: {e}")))?;
+        serde_json::from_slice(json).map_err(|e| FILE.refuse(file, format!("it is no JSON: {e}")))?;
     match value.get("kind").and_then(|kind| kind.as_str()) {
         Some(KIND) => {}
-        Some(other) => return Err(Error::corrupt(file, format!("it is a `{other}`, not a `{KIND}`"))),
-        None => return Err(Error::corrupt(file, format!("it has no `kind`; `pocketlm kernels` writes `{KIND}`"))),
+        Some(other) => return Err(FILE.refuse(file, format!("it is a `{other}`, not a `{KIND}`"))),
+        None => return Err(FILE.refuse(file, format!("it has no `kind` that is `{KIND}`"))),
     }
-    let found: Examination = serde_json::from_value(value).map_err(|e| Error::corrupt(file, e.to_string()))?;
+    let found: Examination = serde_json::from_value(value).map_err(|e| FILE.refuse(file, e.to_string()))?;
     let About { version, commit, date, system, adapter, kind, backend, driver, model, .. } = &found.about;
     let told = [version, date, system, adapter, kind, backend, driver, model].into_iter().chain(commit);
     let timings = timings(&found);
     let names = timings.iter().map(|(name, _)| name);
     // These are shown on a terminal; none of ours has anything in it that steers one.
     if let Some(bad) = told.chain(names).find(|text| text.chars().any(char::is_control)) {
-        return Err(Error::corrupt(file, format!("{bad:?} has control characters in it")));
+        return Err(FILE.refuse(file, format!("{bad:?} has control characters in it")));
     }
     for (name, timing) in timings {
         let Timing { median_s, low_s, high_s, .. } = timing;
         // Not-a-number is none of these either.
         if !(median_s.is_finite() && low_s <= median_s && median_s <= high_s) {
-            return Err(Error::corrupt(file, format!("the time of `{name}` is {low_s} to {high_s} around {median_s}")));
+            return Err(FILE.refuse(file, format!("the time of `{name}` is {low_s} to {high_s} around {median_s}")));
         }
     }
     Ok(found)

@@ -16,7 +16,7 @@ pub mod table;
 pub use about::About;
 pub use bench::{Bench, BenchOptions, BenchRow, DepthCost, PathTaken, bench, fill_depth_costs, wrong_paths};
 pub use ceilings::{Ceiling, Ceilings, Point, measure_ceilings, measure_copy};
-pub use compare::{Change, Comparison, compare, parse};
+pub use compare::{Change, Comparison, compare, parse, read};
 pub use examine::{Examination, ExamineOptions, KIND, KernelRow, PhaseReport, WaterfallBar, examine};
 pub use rooflines::{Bound, Limit, bound};
 pub use subject::{Subject, SubjectOptions};

@@ -17,8 +17,8 @@ use crate::{
         pack::{TILE_ROWS, n_blocks, n_tiles},
     },
     kernels::{
-        ATTEND, ATTEND_MERGE, AttentionTuning, EMBED_NORM, EXPERT_RESIDUAL, EXPERT_SWIGLU, HeadShape, Kernel, MATVEC_NORM,
-        MATVEC_RESIDUAL, MATVEC_SWIGLU, Splits,
+        ATTEND, ATTEND_MERGE, AttentionTuning, EMBED_NORM, EXPERT_RESIDUAL, EXPERT_SWIGLU, HeadShape, Kernel,
+        MATVEC_NORM, MATVEC_RESIDUAL, MATVEC_SWIGLU, Splits,
     },
     placement::{ExpertStack, Matrix},
     plan::{Content, Dispatch, Extent::*, Grid, Slot, WeightSlot},

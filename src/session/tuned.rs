@@ -2,16 +2,17 @@
 
 use super::{Engine, needs};
 use crate::{
-    error::Result,
-    kernels::keys_class,
+    error::{Error, Result},
     model::{Phase, RecordOptions, record},
-    plan::{Batch, Plan},
+    plan::{Batch, Content, Plan, Slot},
     platform::now_s,
-    tune::{self, Kept, KeptShape, SearchOptions},
+    tune::{self, Kept, KeptShape, SearchOptions, TURNS},
 };
 
 /// Tokens of a prompt whose kernels are measured.
 const PROMPT: usize = 256;
+/// Keys of a long conversation, at which attention is measured beside a short one's.
+const KEYS: usize = 2048;
 
 impl Engine {
     /// Takes over what is known of this adapter, and measures what is not, if `wanted` says so.
@@ -24,7 +25,11 @@ impl Engine {
         let mut kept = Kept::load(&self.gpu);
         if wanted == Some(true) || self.gpu.report.kind != "software" {
             let known = kept.clone();
-            self.search(&mut kept, SearchOptions::default(), |_, _| ()).await?;
+            match self.search(&mut kept, SearchOptions::default(), |_, _| ()).await {
+                // A session may still fit: it goes without.
+                Err(error @ Error::OutOfMemory { .. }) => tracing::warn!("kernels are not tuned: {error}"),
+                other => other?,
+            }
             if kept != known {
                 kept.save(&self.gpu);
             }
@@ -69,12 +74,29 @@ impl Engine {
         let session = self.origin.options.session.clone().unwrap_or_default();
         let full = needs::record_options(&self.config, &session, self.gpu.tuning, self.gpu.max_binding_bytes());
         let plan = |phase, capacity, max_tokens| {
-            record(&self.config, &self.placed, &RecordOptions { capacity, max_tokens, ..full }, phase)
+            let options = RecordOptions { capacity, max_tokens, ..full };
+            with_few_caches(record(&self.config, &self.placed, &options, phase), self.config.n_layers)
         };
-        // No more memory than the session will take.
-        let keys = keys_class(full.capacity);
-        let token = Batch { n_tokens: 1, position: keys - 1 };
+        let token = Batch { n_tokens: 1, position: KEYS - 1 };
         let prompt = Batch { n_tokens: PROMPT, position: 0 };
-        [(plan(Phase::Decode, keys, 1), token), (plan(Phase::Prompt, PROMPT, PROMPT), prompt)]
+        [(plan(Phase::Decode, KEYS, 1), token), (plan(Phase::Prompt, PROMPT, PROMPT), prompt)]
     }
+}
+
+/// `plan` with the caches of as many layers as take turns, which the others share: those of all may be more than the
+/// device has room for.
+fn with_few_caches(mut plan: Plan, n_layers: usize) -> Plan {
+    let slots = (0..plan.buffers.len()).map(Slot);
+    let caches: Vec<Slot> = slots.filter(|slot| plan.buffers[slot.0].content == Content::Cache).collect();
+    let n_kept = TURNS * caches.len() / n_layers.max(1);
+    for (index, &cache) in caches.iter().enumerate().skip(n_kept) {
+        plan.buffers[cache.0].bytes = 16;
+        let shared = caches[index % n_kept];
+        for slot in plan.dispatches.iter_mut().flat_map(|d| d.reads.iter_mut().chain(&mut d.writes)) {
+            if *slot == cache {
+                *slot = shared;
+            }
+        }
+    }
+    plan
 }

@@ -5,7 +5,8 @@ use crate::{
     backend::Gpu,
     error::{Error, Result},
     kernels::Choice,
-    platform, small_file,
+    platform,
+    small_file::SmallFile,
 };
 use std::{
     collections::BTreeMap,
@@ -16,8 +17,11 @@ use std::{
 const KIND: &str = "pocketlm-tuning-2";
 /// The version of wgpu that translates the shaders; `tests/it/tune.rs` holds it against Cargo.lock.
 pub const WGPU: &str = "30.0.1";
-/// More than any adapter's file has.
-const MAX_BYTES: u64 = 16 << 20;
+const FILE: SmallFile = SmallFile {
+    what: "a file of tuning",
+    hint: "`pocketlm tune MODEL --export FILE` makes one, for devices and drivers like the one that it runs on",
+    max_bytes: 16 << 20,
+};
 
 /// What is known of an adapter.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -81,18 +85,18 @@ impl Kept {
 
     /// Reads a file that was exported for an adapter, driver and version like this device's.
     ///
-    /// Errors: [`Error::Io`]; [`Error::Corrupt`] for a file that is none of ours, or another device's.
+    /// Errors: [`Error::Io`]; [`Error::Foreign`] for a file that is none of ours, or another device's.
     pub fn import(gpu: &Gpu, path: &Path) -> Result<Self> {
         let name = path.display().to_string();
-        let bytes = small_file::read(path, "a file of tuning", MAX_BYTES)?;
+        let bytes = FILE.read(path)?;
         let mut kept: Self = serde_json::from_slice(&bytes)
-            .map_err(|error| Error::corrupt(&name, format!("it is no file of tuning: {error}")))?;
+            .map_err(|error| FILE.refuse(&name, format!("it is no file of tuning: {error}")))?;
         let own = Self::new(gpu);
         let what =
             |kept: &Self| [&kept.kind, &kept.backend, &kept.adapter, &kept.driver, &kept.wgpu].map(String::clone);
         if what(&kept) != what(&own) {
             let [found, here] = [&kept, &own].map(|kept| what(kept).join(", "));
-            return Err(Error::corrupt(&name, format!("it was made for another device: {found}; this one is {here}")));
+            return Err(FILE.refuse(&name, format!("it was made for another device: {found}; this one is {here}")));
         }
         // Keys and times are shown to people; ours are short, plain and sound.
         let sound = |s: f64| s.is_finite() && (0.0..1e3).contains(&s);

@@ -5,7 +5,7 @@ mod kept;
 mod search;
 
 pub use kept::{Kept, KeptShape, WGPU};
-pub use search::{SearchOptions, search, unknown, usable};
+pub use search::{SearchOptions, TURNS, search, unknown, usable};
 
 use crate::{
     backend::Gpu,

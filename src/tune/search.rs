@@ -18,7 +18,7 @@ use xxhash_rust::xxh3::xxh3_64;
 /// A candidate has to be so much faster than the usual numbers to take their place: less may be chance.
 const WORTH_IT: f64 = 0.97;
 /// Dispatches of one shape that take turns, so that their weights come from memory and not from a cache.
-const TURNS: usize = 8;
+pub const TURNS: usize = 8;
 /// Keys that a short conversation has.
 const FEW_KEYS: usize = 256;
 
@@ -36,7 +36,11 @@ pub struct SearchOptions {
 
 impl Default for SearchOptions {
     fn default() -> Self {
-        Self { budget_s: 2.0, thorough: false, method: Method { rounds: 3, target_s: 0.001, budget_s: 0.05, ..Method::default() } }
+        Self {
+            budget_s: 2.0,
+            thorough: false,
+            method: Method { rounds: 3, target_s: 0.001, budget_s: 0.05, ..Method::default() },
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::common::{engine, feed, max_difference, path};
 use pocketlm::{
-    CacheFormat, Engine, Session, SessionOptions,
+    Engine, Session, SessionOptions,
     kernels::Choice,
     timing::Method,
     tune::{Kept, SearchOptions, usable},
@@ -18,7 +18,8 @@ fn model() -> Engine {
 
 fn logits(engine: Engine) -> (Engine, Vec<f32>) {
     let engine = Arc::new(engine);
-    let options = SessionOptions { cache: CacheFormat::F32, ..SessionOptions::default() };
+    // Choices are remembered by format, so the session has the one that was searched.
+    let options = SessionOptions::default();
     let mut session = pollster::block_on(Session::new(engine.clone(), &options)).expect("a session opens");
     feed(&mut session, &[3, 14, 15, 92]);
     let logits = feed(&mut session, &[65]);
@@ -189,8 +190,8 @@ fn every_split_of_keys_gives_the_same_answer() {
 /// The logits after a text that several workgroups share where keys are split by 64.
 fn split_logits(engine: Engine, first: u32) -> (Engine, Vec<f32>) {
     let engine = Arc::new(engine);
-    let options = SessionOptions { cache: CacheFormat::F32, ..SessionOptions::default() };
-    let mut session = pollster::block_on(Session::new(engine.clone(), &options)).expect("a session opens");
+    let mut session =
+        pollster::block_on(Session::new(engine.clone(), &SessionOptions::default())).expect("a session opens");
     let text: Vec<u32> = (first..first + 150).map(|i| 3 + i * 7 % 90).collect();
     feed(&mut session, &text);
     let logits = feed(&mut session, &[65]);
