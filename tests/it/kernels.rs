@@ -11,7 +11,8 @@ use pocketlm::{
     format::TensorInfo,
     kernels::{self, CacheLayout, CoopShape, PromptMath, Tuning, Variant, reference::STEP_HEAD_WORDS},
     model::{Architecture, Config, Phase, RecordOptions, Weights, record, synthetic},
-    plan::Batch,
+    plan::{Batch, Content},
+    random,
 };
 use std::sync::Arc;
 
@@ -33,7 +34,7 @@ fn every_variant_agrees_with_its_reference() {
 fn walk(config: &Config, weights: &Weights<TensorInfo>, phase: Phase, sabotage: Option<&str>) -> Option<String> {
     let gpu = gpu();
     let tuning = gpu.tuning;
-    walk_tuned(gpu, tuning, config, weights, phase, sabotage)
+    walk_tuned(gpu, tuning, config, weights, (phase, 0), sabotage)
 }
 
 fn walk_tuned(
@@ -41,7 +42,7 @@ fn walk_tuned(
     tuning: Tuning,
     config: &Config,
     weights: &Weights<TensorInfo>,
-    phase: Phase,
+    (phase, position): (Phase, usize),
     sabotage: Option<&str>,
 ) -> Option<String> {
     let n_tokens = if phase == Phase::Decode { 1 } else { 29 };
@@ -62,12 +63,16 @@ fn walk_tuned(
         let mut cpu = Cpu::load(&placement).await.expect("it loads");
         cpu.prepare(&plan, &angles);
         let mut step = vec![0u32; STEP_HEAD_WORDS + 32];
-        step[0] = n_tokens as u32;
+        step[..2].copy_from_slice(&[n_tokens as u32, position as u32]);
         step[STEP_HEAD_WORDS..].iter_mut().zip(0..).for_each(|(word, i)| *word = (i * 41 + 5) % 250);
         gpu.write(&memory, "step", &step);
-        let outcomes = lockstep::compare(&plan, &mut cpu, &gpu, &memory, &program, Batch { n_tokens, position: 0 })
-            .await
-            .expect("it runs");
+        for cache in plan.buffers.iter().filter(|buffer| position > 0 && buffer.content == Content::Cache) {
+            // Pairs of halves between 1 and 2, of either sign: what tokens before this one may have left.
+            let words = (0..cache.bytes / 4).map(|i| random::bits(7, i) as u32 & 0x83ff_83ff | 0x3c00_3c00);
+            gpu.write(&memory, &cache.name, &words.collect::<Vec<_>>());
+        }
+        let batch = Batch { n_tokens, position };
+        let outcomes = lockstep::compare(&plan, &mut cpu, &gpu, &memory, &program, batch).await.expect("it runs");
         first_difference(&outcomes).map(|outcome| outcome.label.clone())
     })
 }
@@ -83,11 +88,17 @@ fn lockstep_agrees() {
             (half.prompt.math, half.prompt.coop) = (PromptMath::Half, gpu().report.coop);
             for tuning in [gpu().tuning, Tuning::BASELINE, packed, half] {
                 assert_eq!(
-                    walk_tuned(gpu(), tuning, &config, &weights, phase, None),
+                    walk_tuned(gpu(), tuning, &config, &weights, (phase, 0), None),
                     None,
                     "{name}, {phase:?}, {tuning:?}"
                 );
             }
+        }
+        // Keys that several workgroups share, as long contexts have them.
+        for mut tuning in [gpu().tuning, Tuning::BASELINE] {
+            (tuning.attention.split_keys, tuning.attention.most_splits) = (8, 3);
+            let found = walk_tuned(gpu(), tuning, &config, &weights, (Phase::Decode, 33), None);
+            assert_eq!(found, None, "{name}, {tuning:?}");
         }
     }
 }
