@@ -96,7 +96,7 @@ fn interleave(bytes: &[u8], head_dim: usize, row_bytes: usize) -> Vec<u8> {
 
 /// Encodes rows on as many threads as the machine has cores.
 fn encode(source: &TensorInfo, format: WeightFormat, bytes: &[u8]) -> Result<(Vec<u8>, Deviation)> {
-    let n_threads = thread::available_parallelism().map_or(1, |n| n.get());
+    let n_threads = crate::platform::n_cores();
     let n_rows = bytes.len() / source.row_bytes();
     let share = n_rows.div_ceil(n_threads) * source.row_bytes();
     let parts: Vec<Result<(Vec<u8>, Deviation)>> = thread::scope(|scope| {

@@ -1,7 +1,7 @@
 //! What can be chosen about one kernel at one shape, beside the tuning that an adapter starts from.
 
 use super::{AttentionTuning, Kernel, PromptTuning, Tuning, Variant, XSource};
-use crate::format::pack::n_tiles;
+use crate::{format::pack::n_tiles, platform};
 
 /// Numbers that one dispatch is built with in place of its tuning's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
@@ -15,9 +15,11 @@ pub enum Choice {
     Staged { token_quads: u32 },
 }
 
-/// Workgroups that a product with one token should have at least where a workgroup is a thread's work: a few for each
-/// core, as evenly as may be.
-const SOFTWARE_GROUPS: usize = 6;
+/// Workgroups for each core that a product with one token should have at least where a workgroup is a thread's work, so
+/// that no core has nothing to do for long while others finish.
+const GROUPS_PER_CORE: usize = 3;
+/// More threads than this Mesa's software driver does not start by itself.
+const MOST_CORES: usize = 16;
 /// [`AttentionTuning::split_keys`] and [`AttentionTuning::most_splits`] that are tried: few heads of keys want many
 /// workgroups each, or a large GPU is idle; many heads want few, or putting them together costs more than it brings.
 const SPLITS: [[u32; 2]; 4] = [[64, 16], [128, 32], [512, 16], [64, AttentionTuning::MOST_SPLITS]];
@@ -110,7 +112,8 @@ impl Kernel {
         if !self.needs.tile || tuning.k_split > 1 {
             return tuning;
         }
-        let tiles = n_tiles(self.param(params, "n_rows")) / SOFTWARE_GROUPS;
+        let groups = GROUPS_PER_CORE * platform::n_cores().clamp(2, MOST_CORES);
+        let tiles = n_tiles(self.param(params, "n_rows")) / groups;
         Tuning { tiles: (tiles as u32).clamp(1, tuning.tiles), ..tuning }
     }
 

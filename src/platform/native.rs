@@ -17,14 +17,20 @@ pub const ENABLE_SUBGROUPS: &str = "";
 /// Uploaded bytes after which the loader waits for the device, so that staging memory stays bounded.
 pub const UPLOAD_BYTES: u64 = 32 << 20;
 
+/// Cores that a software adapter's threads have.
+pub fn n_cores() -> usize {
+    static N: OnceLock<usize> = OnceLock::new();
+    *N.get_or_init(|| std::thread::available_parallelism().map_or(1, |n| n.get()))
+}
+
 /// Things that are worth having in hand at once: one for each core, within reason.
 pub fn n_at_once() -> usize {
-    std::thread::available_parallelism().map_or(1, |n| n.get()).min(8)
+    n_cores().min(8)
 }
 
 /// Awaits `work` for every index below `n`, on every core; results come in order of index.
 pub async fn spread<T: Send, F: Future<Output = T>>(n: usize, work: impl Fn(usize) -> F + Sync) -> Vec<T> {
-    let n_threads = std::thread::available_parallelism().map_or(1, |n| n.get()).min(n);
+    let n_threads = n_cores().min(n);
     let next = AtomicUsize::new(0);
     let each = || {
         let mut done = Vec::new();

@@ -15,6 +15,13 @@ pub const ENABLE_SUBGROUPS: &str = "enable subgroups;\n";
 /// copies until then.
 pub const UPLOAD_BYTES: u64 = 8 << 20;
 
+/// Cores that a software adapter's threads have, as far as the browser tells.
+pub fn n_cores() -> usize {
+    let navigator = Reflect::get(&js_sys::global(), &"navigator".into());
+    let found = navigator.and_then(|navigator| Reflect::get(&navigator, &"hardwareConcurrency".into()));
+    found.ok().and_then(|n| n.as_f64()).map_or(1, |n| n as usize)
+}
+
 /// Things that are worth having in hand at once: a page has one thread, and little memory.
 pub fn n_at_once() -> usize {
     1

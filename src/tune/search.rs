@@ -10,7 +10,7 @@ use crate::{
     error::Result,
     kernels::{ATTEND, ATTEND_MERGE, Choice, Kernel, Variant},
     plan::{Batch, Dispatch, Plan},
-    platform::now_s,
+    platform::{self, now_s},
     timing::{Item, Method, Timer, Timing},
 };
 use xxhash_rust::xxh3::xxh3_64;
@@ -211,8 +211,7 @@ async fn right(
     let mut known: Vec<(Variant, bool)> = Vec::new();
     let (mut right, mut n_tried) = (Vec::new(), 0);
     // Built together where there are cores for it.
-    let at_a_time = std::thread::available_parallelism().map_or(1, usize::from);
-    for some in choices.chunks(at_a_time) {
+    for some in choices.chunks(platform::n_at_once()) {
         if n_tried > 0 && now_s() >= until_s {
             break;
         }
