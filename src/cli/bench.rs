@@ -45,9 +45,11 @@ enum Format {
 
 impl Bench {
     pub fn execute(mut self) -> anyhow::Result<ExitCode> {
+        anyhow::ensure!(self.prompt > 0 || self.n > 0, "nothing to measure: -p and -n are both 0");
         let deepest = self.depth.iter().max().copied().unwrap_or(0);
         // An answer that the model ends begins anew with its last token, again and again at worst.
         let needed = deepest + self.prompt.max(2 * self.n) + 2;
+        self.model.check_context(deepest + self.prompt.max(self.n) + 1)?;
         self.model.ctx = self.model.ctx.or(Some(needed as u32));
         let start_s = now_s();
         let mut session = self.model.session(TextNeed::Nothing, false)?;

@@ -2,14 +2,20 @@
 
 use super::options::{ModelOptions, tokens};
 use crate::{
+    SessionOptions,
     backend::Gpu,
+    error::Error,
     measure::{About, Examination, ExamineOptions, Subject, SubjectOptions, compare, examine, page, read, table},
+    platform::PartialFile,
     timing::Method,
 };
-use anyhow::Context;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
-use std::{io::Write, path::PathBuf, process::ExitCode};
+use std::{
+    io::Write,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 #[derive(Debug, Args)]
 pub struct Kernels {
@@ -43,25 +49,24 @@ pub fn commit() -> Option<String> {
     std::env::var("POCKETLM_COMMIT").ok().or(option_env!("POCKETLM_COMMIT").map(String::from))
 }
 
+/// The files of a result in a folder, which is made if it is not there.
+fn files(folder: &Path) -> Result<[(PathBuf, PartialFile); 2], Error> {
+    let open = |name: &str| {
+        let path = folder.join(name);
+        let file = std::fs::create_dir_all(folder).and_then(|()| PartialFile::create(&path));
+        file.map(|file| (path.clone(), file)).map_err(|source| Error::Write { path, source })
+    };
+    Ok([open("kernels.json")?, open("kernels.html")?])
+}
+
 impl Kernels {
     pub fn execute(self) -> anyhow::Result<ExitCode> {
         // What cannot be compared with is said before a minute has gone by.
         let old = self.compare.as_deref().map(read).transpose()?;
-        if let Some(folder) = &self.out {
-            std::fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
-        }
+        // Nor what cannot be written to.
+        let files = self.out.as_deref().map(files).transpose()?;
         let found = pollster::block_on(self.measure())?;
         let compared = old.as_ref().map(|old| compare(old, &found));
-        if let Some(folder) = &self.out {
-            let write = |name: &str, text: String| {
-                let path = folder.join(name);
-                std::fs::write(&path, text).with_context(|| format!("writing {}", path.display()))?;
-                eprintln!("wrote {}", path.display());
-                anyhow::Ok(())
-            };
-            write("kernels.json", format!("{}\n", serde_json::to_string_pretty(&found)?))?;
-            write("kernels.html", page::page(&found, compared.as_ref()))?;
-        }
         let mut out = std::io::BufWriter::new(std::io::stdout().lock());
         match self.json {
             true => writeln!(out, "{}", serde_json::to_string_pretty(&found)?)?,
@@ -73,10 +78,18 @@ impl Kernels {
             if self.json { eprint!("{text}") } else { write!(out, "{text}")? }
         }
         out.flush()?;
+        let texts = [format!("{}\n", serde_json::to_string_pretty(&found)?), page::page(&found, compared.as_ref())];
+        for ((path, mut file), text) in files.into_iter().flatten().zip(texts) {
+            let written = file.write_all(text.as_bytes()).and_then(|()| file.finish(true));
+            written.map_err(|source| Error::Write { path: path.clone(), source })?;
+            eprintln!("wrote {}", path.display());
+        }
         Ok(ExitCode::SUCCESS)
     }
 
     async fn measure(&self) -> anyhow::Result<Examination> {
+        let needed = self.depth + self.prompt.min(SessionOptions::default().batch).max(1);
+        self.model.check_context(needed)?;
         let file = self.model.file()?;
         let mut gpu = Gpu::open(self.model.adapter.as_deref()).await?;
         gpu.set_prompt_math(self.model.engine_options().prompt_math);

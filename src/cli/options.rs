@@ -123,6 +123,18 @@ impl ModelOptions {
         Ok(pollster::block_on(Session::new(engine, &options))?)
     }
 
+    /// Refuses a context (`--ctx`) that is too short for what is to be measured, before anything is.
+    ///
+    /// Errors: [`crate::Error::ContextFull`].
+    pub fn check_context(&self, n_tokens: usize) -> Result<(), crate::Error> {
+        match self.ctx {
+            Some(context) if (context as usize) < n_tokens => {
+                Err(crate::Error::ContextFull { n_tokens, context: context as usize })
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// The session that the options ask for.
     pub fn session_options(&self, all_logits: bool) -> SessionOptions {
         let context = self.ctx.map(|n| n as usize);

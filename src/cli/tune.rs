@@ -41,8 +41,9 @@ impl Tune {
             kept.shapes.extend(Kept::import(&gpu, file)?.shapes);
         }
         if self.import.is_some() || self.reset {
-            kept.save(&gpu);
+            kept.save(&gpu)?;
         }
+        let mut saved = None;
         let measures = !self.show && (self.model.model.is_some() || self.model.shape.is_some());
         if measures {
             let file = self.model.file()?;
@@ -57,19 +58,20 @@ impl Tune {
                 .search(&mut kept, SearchOptions::THOROUGH, |key, _| bar.set_message(format!("measured {key}")))
                 .await?;
             bar.finish_and_clear();
-            kept.save(&engine.gpu);
-            if let Some(path) = Kept::path(&engine.gpu) {
-                eprintln!("kept in {}", path.display());
-            }
+            saved = Some(kept.save(&engine.gpu));
+        }
+        // What was found is shown even if it cannot be written.
+        let mut out = std::io::stdout().lock();
+        writeln!(out, "{} ({}, {}, wgpu {})", kept.adapter, kept.backend, kept.driver, kept.wgpu)?;
+        for (key, shape) in &kept.shapes {
+            writeln!(out, "{}", line(key, shape))?;
         }
         if let Some(file) = &self.export {
             kept.export(file)?;
             eprintln!("wrote {}", file.display());
         }
-        let mut out = std::io::stdout().lock();
-        writeln!(out, "{} ({}, {}, wgpu {})", kept.adapter, kept.backend, kept.driver, kept.wgpu)?;
-        for (key, shape) in &kept.shapes {
-            writeln!(out, "{}", line(key, shape))?;
+        if let Some(path) = saved.transpose()?.flatten() {
+            eprintln!("kept in {}", path.display());
         }
         Ok(ExitCode::SUCCESS)
     }
@@ -85,11 +87,11 @@ fn line(key: &str, shape: &KeptShape) -> String {
             format!("width {width}{lanes}, {split_keys} keys, {most_splits} parts")
         }
     };
-    let gain = 100.0 * (usual_s / chosen_s - 1.0);
-    format!(
-        "{key:<52} {chosen:<28} {:>9.1} us, usual {:>9.1} us ({gain:+.0} %), of {n_tried}{}",
-        chosen_s * 1e6,
-        usual_s * 1e6,
-        if n_tried < n_all { format!(" of {n_all}") } else { String::new() }
-    )
+    let time = |s: &Option<f64>| s.map_or("lost in noise".into(), |s| format!("{:.1} us", s * 1e6));
+    let gain = match (usual_s, chosen_s) {
+        (Some(usual_s), Some(chosen_s)) => format!(" ({:+.0} %)", 100.0 * (usual_s / chosen_s - 1.0)),
+        _ => String::new(),
+    };
+    let rest = if n_tried < n_all { format!(" of {n_all}") } else { String::new() };
+    format!("{key:<52} {chosen:<28} {:>13}, usual {:>13}{gain}, of {n_tried}{rest}", time(chosen_s), time(usual_s))
 }

@@ -12,9 +12,11 @@ const FILE: SmallFile = SmallFile {
 
 /// Differences smaller than this are never called one, however quiet two runs were: they were at different times.
 const LEAST_CHANGE: f64 = 0.03;
+/// So many times that changed together are more than one kernel's doing.
+const MANY: usize = 4;
 
 /// A time that is in both.
-#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Change {
     /// Such as `decode matvec 1536 x 576`.
     pub name: String,
@@ -31,25 +33,33 @@ impl Change {
         Self { name, old_s: old.median_s, new_s: new.median_s, noise }
     }
 
-    /// How much longer it takes, as a share of the old time.
-    pub fn by(&self) -> f64 {
-        self.new_s / self.old_s - 1.0
+    /// How many times as long it takes.
+    pub fn factor(&self) -> f64 {
+        self.new_s / self.old_s
     }
 
     /// Slower beyond the noise.
     pub fn is_regression(&self) -> bool {
-        self.by() > self.noise
+        self.factor() > 1.0 + self.noise
     }
 
     /// Faster beyond the noise.
     pub fn is_improvement(&self) -> bool {
         // As large a factor as a regression's.
-        1.0 / (1.0 + self.by()) - 1.0 > self.noise
+        1.0 / self.factor() > 1.0 + self.noise
+    }
+
+    /// The factor in words, the larger way round, as it is compared with the noise.
+    pub fn told(&self) -> String {
+        match self.factor() {
+            factor if factor >= 1.0 => format!("{factor:.2} times as long"),
+            factor => format!("{:.2} times as fast", 1.0 / factor),
+        }
     }
 }
 
 /// What two examinations say of each other.
-#[derive(Debug, Clone, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Comparison {
     pub regressions: Vec<Change>,
     pub improvements: Vec<Change>,
@@ -86,13 +96,14 @@ pub fn parse(file: &str, json: &[u8]) -> Result<Examination> {
     let timings = timings(&found);
     let names = timings.iter().map(|(name, _)| name);
     // These are shown on a terminal; none of ours has anything in it that steers one.
-    if let Some(bad) = told.chain(names).find(|text| text.chars().any(char::is_control)) {
+    if let Some(bad) = told.chain(names).find(|text| text.chars().any(steers)) {
         return Err(FILE.refuse(file, format!("{bad:?} has control characters in it")));
     }
     for (name, timing) in timings {
         let Timing { median_s, low_s, high_s, .. } = timing;
-        // Not-a-number is none of these either.
-        if !(median_s.is_finite() && low_s <= median_s && median_s <= high_s) {
+        // Not-a-number is none of these either. A time may be lost in noise, but then it is no number of many digits.
+        let sound = |s: f64| s.abs() < 1e6 && (s <= 0.0 || s > 1e-12);
+        if !(sound(median_s) && low_s <= median_s && median_s <= high_s) {
             return Err(FILE.refuse(file, format!("the time of `{name}` is {low_s} to {high_s} around {median_s}")));
         }
     }
@@ -103,6 +114,7 @@ pub fn parse(file: &str, json: &[u8]) -> Result<Examination> {
 pub fn compare(old: &Examination, new: &Examination) -> Comparison {
     let mut found = Comparison { doubts: doubts(old, new), ..Comparison::default() };
     let (old, mut new) = (timings(old), timings(new));
+    let mut changes = Vec::new();
     for (name, before) in old {
         let Some(at) = new.iter().position(|(other, _)| *other == name) else {
             found.only_old.push(name);
@@ -114,6 +126,7 @@ pub fn compare(old: &Examination, new: &Examination) -> Comparison {
             continue;
         }
         let change = Change::of(name, &before, &after);
+        changes.push(change.clone());
         if change.is_regression() {
             found.regressions.push(change);
         } else if change.is_improvement() {
@@ -123,9 +136,37 @@ pub fn compare(old: &Examination, new: &Examination) -> Comparison {
         }
     }
     found.only_new = new.into_iter().map(|(name, _)| name).collect();
-    found.regressions.sort_by(|a, b| b.by().total_cmp(&a.by()));
-    found.improvements.sort_by(|a, b| a.by().total_cmp(&b.by()));
+    found.regressions.sort_by(|a, b| b.factor().total_cmp(&a.factor()));
+    found.improvements.sort_by(|a, b| a.factor().total_cmp(&b.factor()));
+    found.doubts.extend(drifts(&changes));
     found
+}
+
+/// Whether a terminal would do something with a character other than show it: control characters, and those that turn
+/// the direction of text.
+fn steers(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// Phases most of whose times went the same way: noise within a run does not show what was different between two.
+fn drifts(changes: &[Change]) -> Vec<String> {
+    let phase = |change: &Change| change.name.split_once(": ").map_or(String::new(), |(phase, _)| phase.to_string());
+    let mut phases: Vec<String> = changes.iter().map(phase).collect();
+    phases.dedup();
+    let drift = |name: &String| {
+        let of: Vec<&Change> = changes.iter().filter(|change| phase(change) == *name).collect();
+        let slower = of.iter().filter(|change| change.is_regression()).count();
+        let faster = of.iter().filter(|change| change.is_improvement()).count();
+        let (n, how) = if slower > faster { (slower, "slower") } else { (faster, "faster") };
+        (n >= MANY && 3 * n >= 2 * of.len()).then(|| {
+            format!(
+                "{n} of the {} times of {name} became {how} together: the machine may have, not the kernels",
+                of.len()
+            )
+        })
+    };
+    phases.iter().filter_map(drift).collect()
 }
 
 fn doubts(old: &Examination, new: &Examination) -> Vec<String> {
@@ -147,7 +188,7 @@ fn doubts(old: &Examination, new: &Examination) -> Vec<String> {
     // A machine that is busy, or throttled, is slower at everything.
     if let (Some(then), Some(now)) = (old.ceilings.copy_bytes_per_s(), new.ceilings.copy_bytes_per_s()) {
         let by = now / then - 1.0;
-        if by.abs() > 0.1 {
+        if then > 0.0 && by.abs() > 0.1 {
             doubts.push(format!(
                 "the device itself copies {:+.0} % bytes a second: it was not in the same state",
                 100.0 * by

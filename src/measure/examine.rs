@@ -33,7 +33,8 @@ pub const KIND: &str = "pocketlm-kernels-1";
 /// One plan, run for a batch.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct PhaseReport {
-    /// `decode`, `choice` (of the most probable token), `prompt` or `logits` (of a prompt's last token).
+    /// `decode`, `choice` (of the most probable token), `draw` (of a token among the most probable), `prompt` or `logits`
+    /// (of a prompt's last token).
     pub phase: String,
     pub n_tokens: usize,
     /// Tokens that are in the context before.
@@ -41,8 +42,8 @@ pub struct PhaseReport {
     pub n_dispatches: usize,
     /// Kernels at their shapes, those that take longest in all first.
     pub rows: Vec<KernelRow>,
-    /// What the rows say that all dispatches take together.
-    pub sum_s: f64,
+    /// What the rows say that all dispatches take together; `None` where one of them has no time to be believed.
+    pub sum_s: Option<f64>,
     /// What all of them take together.
     pub whole: Timing,
     /// What they would take at their ceilings.
@@ -129,7 +130,7 @@ async fn examine_pass(
     let whole = timings.pop().expect("the whole plan was last");
     let mut rows: Vec<KernelRow> =
         pass.groups.iter().zip(&timings).map(|(group, timing)| group.row(pass, *timing, ceilings)).collect();
-    let sum_s = rows.iter().map(|row| row.count as f64 * row.timing.median_s).sum();
+    let sum_s = rows.iter().map(|row| Some(row.count as f64 * row.believed_s()?)).sum();
     let least_s = rows.iter().map(|row| Some(row.count as f64 * row.least_s(ceilings)?)).sum();
     let (waterfall, waterfall_by) = waterfall(gpu, timer, prepared, pass, &rows).await?;
     let total = |row: &KernelRow| row.count as f64 * row.timing.median_s;
@@ -170,6 +171,13 @@ impl PhaseReport {
 }
 
 impl KernelRow {
+    /// Seconds of one of its dispatches; `None` where they vary too much or are fewer than can be.
+    pub fn believed_s(&self) -> Option<f64> {
+        // Of what nobody has counted, only noise can be told.
+        let refused = self.problem.is_some() && self.work.is_some();
+        (!refused && !self.timing.is_lost_in_noise()).then_some(self.timing.median_s)
+    }
+
     /// The least time that one of its dispatches can take.
     pub fn least_s(&self, ceilings: &Ceilings) -> Option<f64> {
         bound(self.work.as_ref()?, self.working_set, ceilings).map(|bound| bound.seconds)

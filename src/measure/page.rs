@@ -73,6 +73,7 @@ fn phase_section(phase: &PhaseReport, found: &Examination) -> String {
     let title = match phase.phase.as_str() {
         "decode" => format!("Decode: a token after {} others", phase.position),
         "choice" => "Choice: the most probable token".into(),
+        "draw" => "Draw: a token among the most probable".into(),
         "logits" => "Logits: of a prompt's last token".into(),
         _ => format!("Prompt: {} tokens after {} others", phase.n_tokens, phase.position),
     };
@@ -81,7 +82,7 @@ fn phase_section(phase: &PhaseReport, found: &Examination) -> String {
     let mut out = format!(
         "<h2>{title}</h2><p>{} dispatches. Kernels measured one by one add up to {}; all of it together takes {}.{least}</p>",
         phase.n_dispatches,
-        time(phase.sum_s),
+        table::sum(phase),
         phase.whole_s().map_or("a time that is lost in noise".into(), time),
     );
     out.push_str(&waterfall(phase));
@@ -152,7 +153,10 @@ fn rows(phase: &PhaseReport) -> String {
 }
 
 fn row_cells(n: usize, colour: usize, row: &KernelRow, phase: &PhaseReport) -> String {
-    let total = row.count as f64 * row.timing.median_s;
+    let total_s = |s: f64| row.count as f64 * s;
+    // Of times that are believed: what is refused has no part of them.
+    let all_s: f64 = phase.rows.iter().filter_map(|row| Some(row.count as f64 * row.believed_s()?)).sum();
+    let believed = |show: &dyn Fn(f64) -> String| row.believed_s().map_or("–".into(), show);
     let shown = |value: Option<f64>, unit| value.map_or("–".into(), |v| rate(v, unit));
     let limit = match (&row.problem, row.limit) {
         (Some(problem), _) => format!("<td></td><td class=\"why\">{}</td>", escape(problem)),
@@ -172,10 +176,10 @@ fn row_cells(n: usize, colour: usize, row: &KernelRow, phase: &PhaseReport) -> S
         escape(&row.shape),
         escape(&row.kernel),
         escape(&row.variant),
-        time(row.timing.median_s),
-        percent(total / phase.sum_s),
+        believed(&time),
+        believed(&|s| percent(total_s(s) / all_s)),
         row.count,
-        percent(row.timing.noise()),
+        believed(&|_| percent(row.timing.noise())),
         row.work.map_or("–".into(), |work| bytes(work.bytes())),
         shown(row.bytes_per_s, "B/s"),
         shown(row.operations_per_s, "op/s"),
@@ -204,20 +208,26 @@ fn comparison(compared: &Comparison) -> String {
     for doubt in &compared.doubts {
         let _ = write!(out, "<p class=\"bad\">Doubtful: {}.</p>", escape(doubt));
     }
-    if slower + faster == 0 {
-        return out;
+    if slower + faster > 0 {
+        out.push_str("<div class=\"scroll\"><table class=\"changes\"><tbody>");
+        let line = |class: &str, change: &Change| {
+            format!(
+                "<tr><td class=\"l\">{}</td><td class=\"{class}\">{}</td><td class=\"soft\">{} → {}</td></tr>",
+                escape(&change.name),
+                change.told(),
+                time(change.old_s),
+                time(change.new_s)
+            )
+        };
+        compared.regressions.iter().for_each(|change| out.push_str(&line("bad", change)));
+        compared.improvements.iter().for_each(|change| out.push_str(&line("good", change)));
+        out.push_str("</tbody></table></div>");
     }
-    out.push_str("<div class=\"scroll\"><table><tbody>");
-    let line = |class: &str, change: &Change| {
-        format!(
-            "<tr><td class=\"l\">{}</td><td class=\"{class}\">{:+.1} %</td><td class=\"soft\">{} → {}</td></tr>",
-            escape(&change.name),
-            100.0 * change.by(),
-            time(change.old_s),
-            time(change.new_s)
-        )
-    };
-    compared.regressions.iter().for_each(|change| out.push_str(&line("bad", change)));
-    compared.improvements.iter().for_each(|change| out.push_str(&line("good", change)));
-    out + "</tbody></table></div>"
+    for (when, names) in [("before", &compared.only_old), ("now", &compared.only_new)] {
+        if !names.is_empty() {
+            let names: Vec<String> = names.iter().map(|name| escape(name)).collect();
+            let _ = write!(out, "<p class=\"soft\">Only {when}: {}.</p>", names.join("; "));
+        }
+    }
+    out
 }

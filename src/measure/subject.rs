@@ -6,8 +6,8 @@ use crate::{
         Gpu,
         gpu::{Memory, Program},
     },
-    error::Result,
-    kernels::{CacheFormat, Kernel, Situation, Variant, reference::STEP_HEAD_WORDS, work},
+    error::{Error, Result},
+    kernels::{CacheFormat, Kernel, Situation, Variant, reference::STEP_HEAD_WORDS, sampling::SamplingWords, work},
     model::{ModelFile, Phase, record},
     placement::Placement,
     plan::{Batch, Content, Dispatch, Plan, WeightSlot},
@@ -47,13 +47,19 @@ impl Subject {
         Ok(())
     }
 
-    /// The plans of a token after `depth` others and of its choice, and those of a prompt of `n_prompt` tokens after as
+    /// The plans of a token after `depth` others and of its choice, the most probable or a drawn one, and those of a prompt of `n_prompt` tokens after as
     /// many and of its last logits; 0 for no prompt.
     ///
-    /// Errors: those of [`place`].
+    /// Errors: those of [`place`]; [`Error::Invalid`] for experts that take turns.
     pub fn new(file: &ModelFile, gpu: &Gpu, options: &SubjectOptions) -> Result<Self> {
         let SubjectOptions { n_prompt, depth, cache, engine } = options;
         let (placement, placed) = place(file, gpu.max_binding_bytes(), engine)?;
+        // Which of them a dispatch finds would be chance, and so its time.
+        if !placement.pools.is_empty() {
+            let what = "kernels are measured one by one, which tells nothing of experts that take turns on the device: \
+                        leave out --experts and --weights-memory, or ask `pocketlm bench`";
+            return Err(Error::Invalid { what: what.into() });
+        }
         let config = &file.config;
         let batch = SessionOptions::default().batch.min((*n_prompt).max(1));
         let context = Some(depth + batch + 1);
@@ -69,6 +75,7 @@ impl Subject {
             (name.to_string(), record(config, &placed, &record_options, phase), situation(n_tokens))
         };
         let mut passes = vec![pass("decode", Phase::Decode, 1), pass("choice", Phase::Pick, 1)];
+        passes.push(pass("draw", Phase::FilteredPick, 1));
         if *n_prompt > 0 {
             passes.push(pass("prompt", Phase::Prompt, batch));
             passes.push(pass("logits", Phase::LastLogits, 1));
@@ -190,8 +197,14 @@ impl Prepared {
         Ok(prepared)
     }
 
-    /// Writes the step: which tokens, from which position on.
+    /// Writes the step: which tokens, from which position on, and how the next is chosen.
     pub fn reset(&self, gpu: &Gpu, pass: &Pass) {
+        // What people use to chat.
+        let drawn = SamplingWords { top_k: 40, top_p: (0.95 * 2f64.powi(32)) as u32, ..SamplingWords::GREEDY };
+        let words = if pass.name == "draw" { drawn.with_temperature(0.8) } else { SamplingWords::GREEDY };
+        if pass.plan.find("sampling").is_some() {
+            gpu.write(&self.memory, "sampling", bytemuck::cast_slice(&[words]));
+        }
         let Situation { n_tokens, position, .. } = pass.situation;
         let mut step = vec![n_tokens as u32, position as u32];
         step.resize(STEP_HEAD_WORDS, 0);
@@ -278,8 +291,13 @@ fn shape(kernel: &Kernel, params: &[u32], situation: &Situation) -> String {
         return format!("{} x {}{tokens}", param("n_rows"), 32 * param("n_blocks"));
     }
     if has("n_heads") && has("head_dim") {
-        let keys =
-            if has("window") { format!(", {} keys", situation.position + situation.n_tokens) } else { String::new() };
+        let keys = has("window").then(|| {
+            let end = situation.position + situation.n_tokens;
+            // Of a batch, each token sees a window's, and the last ones have seen the most.
+            let seen = if param("window") > 0 { end.min(param("window") + situation.n_tokens - 1) } else { end };
+            format!(", {seen} keys")
+        });
+        let keys = keys.unwrap_or_default();
         let of_keys = if has("n_kv_heads") { format!("/{}", param("n_kv_heads")) } else { String::new() };
         return format!("{}{of_keys} heads of {}{keys}{tokens}", param("n_heads"), param("head_dim"));
     }

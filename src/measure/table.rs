@@ -104,6 +104,7 @@ fn phase_table(phase: &PhaseReport) -> String {
     let what = match phase.phase.as_str() {
         "decode" => "a token".to_string(),
         "choice" => "the most probable token's choice".to_string(),
+        "draw" => "a token drawn from the most probable".to_string(),
         "logits" => "the logits of a prompt's last token".to_string(),
         _ => format!("a prompt of {n_tokens}"),
     };
@@ -117,8 +118,8 @@ fn phase_table(phase: &PhaseReport) -> String {
             row.kernel.clone(),
             format!("{} {}", row.label, row.shape),
             row.count.to_string(),
-            time(row.timing.median_s),
-            percent(row.timing.noise()),
+            row.believed_s().map_or("–".into(), time),
+            row.believed_s().map_or("–".into(), |_| percent(row.timing.noise())),
             row.work.map_or("–".into(), |work| bytes(work.bytes())),
             shown(row.bytes_per_s, "B/s"),
             shown(row.operations_per_s, "op/s"),
@@ -134,10 +135,16 @@ fn phase_table(phase: &PhaseReport) -> String {
     let _ = writeln!(
         out,
         "  kernels add up to {}; all of it takes {whole}{}",
-        time(phase.sum_s),
+        sum(phase),
         phase.least_s.map_or(String::new(), |s| format!("; at the ceilings {}", time(s)))
     );
     out
+}
+
+/// What the kernels of a phase add up to.
+pub fn sum(phase: &PhaseReport) -> String {
+    let n_refused = phase.rows.iter().filter(|row| row.believed_s().is_none()).count();
+    phase.sum_s.map_or_else(|| format!("nothing to be believed, {n_refused} without a time"), time)
 }
 
 /// Rows as aligned columns, those of `left` with their text on the left.
@@ -162,18 +169,17 @@ pub fn comparison(found: &Comparison) -> String {
     for doubt in &found.doubts {
         let _ = writeln!(out, "doubtful: {doubt}");
     }
-    for (title, changes) in [("SLOWER", &found.regressions), ("FASTER", &found.improvements)] {
-        for change in changes {
-            let _ = writeln!(
-                out,
-                "{title} {:+.1} % (noise {:.1} %)  {}: {} -> {}",
-                100.0 * change.by(),
-                100.0 * change.noise,
-                change.name,
-                time(change.old_s),
-                time(change.new_s)
-            );
-        }
+    for change in found.regressions.iter().chain(&found.improvements) {
+        let _ = writeln!(
+            out,
+            "{} {} (noise {:.2})  {}: {} -> {}",
+            if change.is_regression() { "SLOWER" } else { "FASTER" },
+            change.told(),
+            1.0 + change.noise,
+            change.name,
+            time(change.old_s),
+            time(change.new_s)
+        );
     }
     let (slower, faster) = (found.regressions.len(), found.improvements.len());
     let _ = writeln!(out, "{slower} slower, {faster} faster, {} the same within noise", found.n_same);
@@ -244,25 +250,34 @@ fn depth_costs(bench: &Bench) -> String {
     bench.rows.iter().filter_map(line).collect()
 }
 
-/// A bench's rows with the columns that llama-bench has, so that the lines of both can stand in one table.
+/// A bench's rows as llama-bench prints its own, so that the lines of both can stand in one table: the mean of the rounds
+/// and its standard deviation, and all layers on the device.
 pub fn bench_markdown(bench: &Bench) -> String {
-    let mut out =
-        String::from("| model | size | params | backend | test | t/s |\n| --- | ---: | ---: | --- | ---: | ---: |\n");
+    let mut out = String::from(
+        "| model | size | params | backend | ngl | test | t/s |\n| --- | ---: | ---: | --- | --: | ---: | ---: |\n",
+    );
     for row in &bench.rows {
+        let (mean, deviation) = mean_and_deviation(&row.tokens_per_s);
         let _ = writeln!(
             out,
-            "| {} {} | {} | {:.2} B | pocketlm {} | {} | {:.2} ± {:.2} |",
+            "| {} {} | {} | {:.2} B | pocketlm {} | all | {} | {mean:.2} ± {deviation:.2} |",
             bench.about.model,
             bench.weights,
             bytes(bench.weights_bytes),
             bench.n_weights as f64 / 1e9,
             bench.about.backend,
             row.test,
-            row.median,
-            (row.high - row.low) / 2.0
         );
     }
     out
+}
+
+/// The mean of samples, and their standard deviation as that of a part of many; 0 of a single one.
+fn mean_and_deviation(samples: &[f64]) -> (f64, f64) {
+    let n = samples.len() as f64;
+    let mean = samples.iter().sum::<f64>() / n;
+    let squares: f64 = samples.iter().map(|sample| (sample - mean).powi(2)).sum();
+    (mean, (squares / (n - 1.0).max(1.0)).sqrt())
 }
 
 /// A bench's rows for a spreadsheet.

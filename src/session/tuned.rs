@@ -31,7 +31,10 @@ impl Engine {
                 other => other?,
             }
             if kept != known {
-                kept.save(&self.gpu);
+                // What cannot be kept is found again.
+                if let Err(error) = kept.save(&self.gpu) {
+                    tracing::debug!("what tuning found is not kept: {error}");
+                }
             }
         }
         for (plan, batch) in self.tuning_plans() {

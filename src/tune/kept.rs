@@ -41,10 +41,10 @@ pub struct KeptShape {
     /// A hash of the shader's text: another text may want other numbers.
     pub shader: String,
     pub choice: Choice,
-    /// Seconds of one run with the adapter's usual numbers, and with those chosen; of attention, the geometric mean of a
-    /// run with few keys and one with many.
-    pub usual_s: f64,
-    pub chosen_s: f64,
+    /// Seconds of one run with the adapter's usual numbers, and with those chosen, where they were not lost in noise; of
+    /// attention, the geometric mean of a run with few keys and one with many.
+    pub usual_s: Option<f64>,
+    pub chosen_s: Option<f64>,
     /// Candidates that were looked at, of as many as there are: a budget may have left some.
     pub n_tried: usize,
     pub n_all: usize,
@@ -99,7 +99,7 @@ impl Kept {
             return Err(FILE.refuse(&name, format!("it was made for another device: {found}; this one is {here}")));
         }
         // Keys and times are shown to people; ours are short, plain and sound.
-        let sound = |s: f64| s.is_finite() && (0.0..1e3).contains(&s);
+        let sound = |s: Option<f64>| s.is_none_or(|s| (1e-12..1e3).contains(&s));
         kept.shapes.retain(|key, shape| {
             key.len() <= 200
                 && key.chars().all(|c| c == ' ' || c.is_ascii_graphic())
@@ -108,17 +108,16 @@ impl Kept {
         Ok(kept)
     }
 
-    /// Writes it where this device looks for it. What cannot be written is found again: no error.
-    pub fn save(&self, gpu: &Gpu) {
-        let Some(path) = Self::path(gpu) else { return };
-        if let Err(error) = self.export(&path) {
-            tracing::debug!("what tuning found is not kept: {error}");
-        }
+    /// Writes it where this device looks for it, and says where that is; `None` where nothing may be kept.
+    ///
+    /// Errors: [`Error::Write`].
+    pub fn save(&self, gpu: &Gpu) -> Result<Option<PathBuf>> {
+        Self::path(gpu).map(|path| self.export(&path).map(|()| path)).transpose()
     }
 
     /// Writes it to `path`.
     ///
-    /// Errors: [`Error::Io`].
+    /// Errors: [`Error::Write`].
     pub fn export(&self, path: &Path) -> Result<()> {
         let write = || {
             path.parent().map_or(Ok(()), std::fs::create_dir_all)?;
@@ -126,7 +125,7 @@ impl Kept {
             serde_json::to_writer_pretty(&mut file, self)?;
             file.finish(true)
         };
-        write().map_err(|source| Error::Io { path: path.into(), source })
+        write().map_err(|source| Error::Write { path: path.into(), source })
     }
 
     /// Every choice, unchecked: [`super::usable`] says which can be used.

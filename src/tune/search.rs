@@ -80,10 +80,10 @@ struct Subject {
 
 impl Subject {
     /// Whether a file has it, for these shaders, and says something that there is to choose. A `thorough` search wants
-    /// every candidate looked at.
+    /// every candidate looked at, and a time of the chosen one.
     fn is_known(&self, kept: &Kept, thorough: bool) -> bool {
         kept.shapes.get(&self.key).is_some_and(|shape| {
-            let whole = shape.n_tried == self.all.len();
+            let whole = shape.n_tried == self.all.len() && shape.chosen_s.is_some();
             shape.shader == self.shader && self.all.contains(&shape.choice) && (whole || !thorough)
         })
     }
@@ -126,17 +126,15 @@ pub async fn search(
             right(gpu, (first.kernel, first.variant), subject.all.clone(), begun_s + left_s / 2.0).await?;
         let times = time(gpu, plan, (memory, weights), &subject, &choices, options.method).await?;
         let candidates: Vec<_> = choices.iter().copied().zip(times).filter(|(_, s)| s.is_finite()).collect();
-        // Where every time was lost in noise, or none was right, the usual one stays, and is not measured at every start.
-        let best = candidates.iter().copied().min_by(|a, b| a.1.total_cmp(&b.1)).unwrap_or((usual, 0.0));
+        let best = candidates.iter().copied().min_by(|a, b| a.1.total_cmp(&b.1));
         let usual_s = candidates.iter().find(|candidate| candidate.0 == usual).map(|candidate| candidate.1);
-        let (choice, chosen_s) = match usual_s {
-            Some(usual_s) if best.1 < usual_s * WORTH_IT => best,
-            Some(usual_s) => (usual, usual_s),
-            // Where only the usual one's time was lost in noise, nothing can be said against it.
-            None if choices.contains(&usual) || candidates.is_empty() => (usual, best.1),
-            None => best,
+        let (choice, chosen_s) = match (best, usual_s) {
+            (Some((best, s)), Some(usual_s)) if s < usual_s * WORTH_IT => (best, Some(s)),
+            (Some((best, s)), None) if !choices.contains(&usual) => (best, Some(s)),
+            // Where the usual one's time was lost in noise, nothing can be said against it, and where every time was, it
+            // is not measured at every start.
+            _ => (usual, usual_s),
         };
-        let usual_s = usual_s.unwrap_or(chosen_s);
         let shape = KeptShape { shader: subject.shader, choice, usual_s, chosen_s, n_tried, n_all, candidates };
         hear(&subject.key, &shape);
         kept.shapes.insert(subject.key, shape);

@@ -1,6 +1,9 @@
 //! What is made of measurements: figures that are refused, comparisons, pages, and the two commands.
 
-use crate::cli::{pocketlm, stderr, stdout};
+use crate::{
+    cli::{pocketlm, stderr, stdout},
+    common::path,
+};
 use pocketlm::{
     Error,
     kernels::{Unit, Work},
@@ -91,7 +94,7 @@ fn examination(median_s: f64) -> Examination {
         n_tokens: 1,
         position: 256,
         n_dispatches: 32,
-        sum_s: 32.0 * median_s,
+        sum_s: Some(32.0 * median_s),
         whole: timing(32.0 * median_s, 0.01),
         least_s: Some(32.0 * 1.6e-4),
         waterfall: (0..32).map(bar).collect(),
@@ -147,8 +150,15 @@ fn impossible_figures_are_refused() {
         (None, None, None, None, None);
     small.judge(&ceilings());
     assert!(small.problem.as_deref().is_some_and(|why| why.contains("empty dispatch")), "{small:?}");
-    let shown = table::examination(&examination(80e-6));
+    let mut found = examination(81e-6);
+    found.phases[0].sum_s = None;
+    let shown = table::examination(&found);
     assert!(shown.contains("implausible") && !shown.contains("201 GB/s"), "{shown}");
+    // Nor is the time itself, or anything that it is part of.
+    for text in [&shown, &page::page(&found, None)[..]] {
+        assert!(!text.contains("81.0 µs") && text.contains("nothing to be believed"), "{text}");
+    }
+    assert!(table::examination(&examination(200e-6)).contains("200 µs"));
 }
 
 /// A pass for each dispatch costs 18 %: figures come from elsewhere, and the page says what it cost.
@@ -208,8 +218,15 @@ fn comparisons_see_what_exceeds_the_noise() {
     let found = compare(&old, &slower);
     assert_eq!((found.regressions.len(), found.improvements.len()), (2, 0), "{found:?}");
     assert!(found.regressions[0].name.contains("matvec 9216 x 3072"), "{found:?}");
-    assert!(table::comparison(&found).contains("SLOWER +20.0 %"), "{}", table::comparison(&found));
-    assert_eq!(compare(&slower, &old).improvements.len(), 2);
+    assert!(
+        table::comparison(&found).contains("SLOWER 1.20 times as long (noise 1.0"),
+        "{}",
+        table::comparison(&found)
+    );
+    let faster = compare(&slower, &old);
+    assert_eq!(faster.improvements.len(), 2);
+    assert!(table::comparison(&faster).contains("FASTER 1.20 times as fast (noise 1.0"), "{faster:?}");
+    assert!(faster.doubts.is_empty(), "{faster:?}");
     let found = compare(&old, &same);
     assert_eq!((found.regressions.len(), found.improvements.len(), found.n_same), (0, 0, 2));
     // The same difference is nothing where two runs of one program differ by as much.
@@ -223,6 +240,28 @@ fn comparisons_see_what_exceeds_the_noise() {
     let found = compare(&old, &other);
     assert_eq!(found.doubts.len(), 2, "{found:?}");
     assert_eq!((found.only_old.len(), found.only_new.len()), (1, 1));
+    let page = page::page(&other, Some(&found));
+    assert!(page.contains("Only before: ") && page.contains("Only now: "), "{page}");
+}
+
+/// Two runs on a machine that was busy during one of them: everything changes by what neither run's noise shows.
+#[test]
+fn times_that_change_together_are_doubtful() {
+    let many = |median_s: f64, n_slower: usize| {
+        let mut found = examination(median_s);
+        for i in 0..5 {
+            let mut row = found.phases[0].rows[0].clone();
+            row.label = format!("part {i}");
+            row.timing = timing(if i < n_slower { 1.3 * median_s } else { median_s }, 0.01);
+            found.phases[0].rows.push(row);
+        }
+        found
+    };
+    let found = compare(&many(200e-6, 0), &many(200e-6, 5));
+    assert_eq!(found.regressions.len(), 5);
+    assert!(found.doubts.iter().any(|doubt| doubt.contains("slower together")), "{found:?}");
+    let found = compare(&many(200e-6, 0), &many(200e-6, 2));
+    assert_eq!((found.regressions.len(), found.doubts.len()), (2, 0), "{found:?}");
 }
 
 #[test]
@@ -272,6 +311,8 @@ fn hostile_json_is_an_error() {
         right.replace("\"kernel\":\"", "\"kernel\":\"\\u0007"),
         right.replace("\"median_s\":0.0002,", "\"median_s\":-1e999,"),
         right.replace("\"median_s\":0.0002,", "\"median_s\":5.0,"),
+        right.replace("\"median_s\":0.0002,\"low_s\":", "\"median_s\":1e-300,\"low_s\":-"),
+        right.replace("\"adapter\":\"", "\"adapter\":\"\u{202e}"),
         "[".repeat(100_000),
     ];
     for text in wrong {
@@ -288,7 +329,9 @@ fn a_page_stands_alone() {
     for outside in ["http", "src=", "href=", "url(", "@import", "<link", "<img"] {
         assert!(!text.contains(outside), "`{outside}` is in the page");
     }
-    for part in ["prefers-color-scheme: dark", "max-width: 640px", "<svg", "attn_qkv", "+20.0 %", "commit abc1234"] {
+    for part in
+        ["prefers-color-scheme: dark", "max-width: 640px", "<svg", "attn_qkv", "1.20 times as long", "commit abc1234"]
+    {
         assert!(text.contains(part), "`{part}` is not in the page");
     }
     // Names come from drivers and files.
@@ -331,7 +374,7 @@ fn kernels_measures_writes_and_compares() {
     let found = parse("kernels.json", json.as_bytes()).expect("it is read");
     assert_eq!(
         found.phases.iter().map(|phase| phase.phase.as_str()).collect::<Vec<_>>(),
-        ["decode", "choice", "prompt", "logits"]
+        ["decode", "choice", "draw", "prompt", "logits"]
     );
     for phase in &found.phases {
         // At that depth keys are split: every dispatch is in a row, and in the waterfall.
@@ -348,6 +391,36 @@ fn kernels_measures_writes_and_compares() {
     assert!(output.status.success(), "{}", stderr(&output));
     parse("stdout", stdout(&output).as_bytes()).expect("one JSON object");
     assert!(stderr(&output).contains("the same within noise"), "{}", stderr(&output));
+}
+
+/// What cannot come to anything is said before anything is measured.
+#[test]
+fn kernels_and_bench_refuse_at_once() {
+    let folder = tempfile::tempdir().expect("a folder");
+    std::fs::create_dir(folder.path().join("kernels.json")).expect("a folder in a file's place");
+    let out = folder.path().to_str().expect("UTF-8");
+    let mixtral = path("tests/data/golden/mixtral");
+    let mixtral = mixtral.to_str().expect("UTF-8");
+    for (arguments, why) in [
+        (&["kernels", "--shape", "tiny-llama", "--out", out][..], "no ordinary file"),
+        (&["kernels", "--shape", "tiny-llama", "--ctx", "8", "--depth", "100"], "do not fit a context of 8"),
+        (&["kernels", mixtral, "--experts", "1"], "experts that take turns"),
+        (&["bench", "--shape", "tiny-llama", "-p", "0", "-n", "0"], "nothing to measure"),
+        (&["bench", "--shape", "tiny-llama", "-p", "16", "-n", "128", "--ctx", "64"], "do not fit a context of 64"),
+    ] {
+        let output = pocketlm(arguments);
+        assert!(!output.status.success() && stderr(&output).contains(why), "{arguments:?}: {}", stderr(&output));
+        assert!(output.stdout.is_empty(), "{arguments:?}: {}", stdout(&output));
+    }
+}
+
+/// Experts that take turns cost submits, which is no mistake.
+#[test]
+fn bench_does_not_warn_of_what_was_asked_for() {
+    let mixtral = path("tests/data/golden/mixtral");
+    let arguments = ["bench", mixtral.to_str().expect("UTF-8"), "-p", "16", "-n", "8", "-r", "1", "--experts", "1"];
+    let output = pocketlm(&arguments);
+    assert!(output.status.success() && !stderr(&output).contains("slow path"), "{}", stderr(&output));
 }
 
 #[test]

@@ -123,7 +123,7 @@ fn a_spoilt_file_does_not_stand_in_the_way() {
     let file = folder.path().join("tuning.json");
     for wrong in [-1.0, 1e300] {
         let mut kept = right.clone();
-        kept.shapes.values_mut().for_each(|shape| shape.usual_s = wrong);
+        kept.shapes.values_mut().for_each(|shape| shape.usual_s = Some(wrong));
         kept.export(&file).expect("it is written");
         assert!(Kept::import(&engine.gpu, &file).expect("it is read").shapes.is_empty(), "{wrong}");
     }

@@ -104,7 +104,7 @@ export async function phoneTests(run, { server, model }) {
     await page.getByRole("button", { name: "Measure kernels" }).tap();
     await page.frameLocator("iframe.report").locator("svg").first().waitFor({ timeout: 240_000 });
     const { phases, about } = await page.evaluate(() => measured().report);
-    same("phases", phases.map(({ phase }) => phase), ["decode", "choice", "prompt", "logits"]);
+    same("phases", phases.map(({ phase }) => phase), ["decode", "choice", "draw", "prompt", "logits"]);
     check("there are kernels in each", phases.every(({ rows }) => rows.length > 0));
     await shot("kernels");
     return `${about.adapter}: decode ${speed.rows[1].median.toFixed(1)} tokens/s`;
