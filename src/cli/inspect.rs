@@ -54,26 +54,7 @@ impl Inspect {
             out.flush()?;
             return Ok(ExitCode::SUCCESS);
         }
-        for (name, value) in describe(config) {
-            // Plain words here, quotes only in JSON.
-            let plain = value.as_str().map_or_else(|| value.to_string(), str::to_string);
-            writeln!(out, "{name:<18} {}", if value.is_null() { "none" } else { &plain })?;
-        }
-        for (format, (n_tensors, bytes)) in formats(&file) {
-            writeln!(out, "{:<18} {n_tensors} tensors, {}", format!("stored as {format}"), human_bytes(bytes))?;
-        }
-        if let TextSource::Gguf(metadata) = &file.text {
-            writeln!(out, "\nmetadata")?;
-            for (key, value) in metadata.sorted() {
-                writeln!(out, "  {key} = {}", short(value))?;
-            }
-        }
-        if self.tensors {
-            writeln!(out, "\ntensors")?;
-            for tensor in &file.tensors {
-                writeln!(out, "  {:<34} {:<7} {:?}", tensor.name, tensor.format.name(), tensor.shape)?;
-            }
-        }
+        self.write_file(&mut out, &file)?;
         let total = needs.weights + needs.cache + needs.activations;
         writeln!(out, "\non the device at a context of {capacity} ({} cache)", options.cache.name())?;
         writeln!(out, "  weights      {:>12}", human_bytes(needs.weights))?;
@@ -96,6 +77,31 @@ impl Inspect {
         }
         out.flush()?;
         Ok(ExitCode::SUCCESS)
+    }
+
+    /// What the file itself says.
+    fn write_file(&self, out: &mut impl Write, file: &ModelFile) -> anyhow::Result<()> {
+        for (name, value) in describe(&file.config) {
+            // Plain words here, quotes only in JSON.
+            let plain = value.as_str().map_or_else(|| value.to_string(), str::to_string);
+            writeln!(out, "{name:<18} {}", if value.is_null() { "none" } else { &plain })?;
+        }
+        for (format, (n_tensors, bytes)) in formats(file) {
+            writeln!(out, "{:<18} {n_tensors} tensors, {}", format!("stored as {format}"), human_bytes(bytes))?;
+        }
+        if let TextSource::Gguf(metadata) = &file.text {
+            writeln!(out, "\nmetadata")?;
+            for (key, value) in metadata.sorted() {
+                writeln!(out, "  {key} = {}", short(value))?;
+            }
+        }
+        if self.tensors {
+            writeln!(out, "\ntensors")?;
+            for tensor in &file.tensors {
+                writeln!(out, "  {:<34} {:<7} {:?}", tensor.name, tensor.format.name(), tensor.shape)?;
+            }
+        }
+        Ok(())
     }
 }
 

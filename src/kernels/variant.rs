@@ -1,6 +1,6 @@
 //! A kernel's variant (formats, capabilities, numbers) and the WGSL text that it is assembled from.
 
-use super::{CacheFormat, CoopShape, HeadShape, Kernel, PromptTuning};
+use super::{CacheFormat, CoopShape, HeadShape, Kernel, Needs, PromptTuning};
 use crate::{format::WeightFormat, platform};
 
 /// How a matrix kernel's lanes come by the activations, 32 at a time.
@@ -143,32 +143,71 @@ impl Assembled {
     }
 }
 
+/// What a kernel takes of a tuning, as far as its text differs by it.
+struct Ways {
+    broadcast: bool,
+    shared_norm: bool,
+    eight_keys: bool,
+    reduces: bool,
+    four_lanes: bool,
+    lane8: bool,
+    /// The text uses subgroup operations.
+    subgroups: bool,
+}
+
+impl Ways {
+    fn of(needs: Needs, tuning: Tuning) -> Self {
+        let broadcast = (needs.x || needs.eight) && tuning.x_source == XSource::Broadcast;
+        let shared_norm = needs.norm && tuning.k_split > 1;
+        let eight_keys = needs.heads && tuning.attention.one_subgroup;
+        let reduces = needs.reduce && !eight_keys || shared_norm;
+        let four_lanes = needs.heads && tuning.attention.four_lanes;
+        let lane8 = needs.lane8 && tuning.lane8;
+        let subgroups = broadcast || reduces && tuning.subgroups || eight_keys || four_lanes || lane8 || needs.coop;
+        Self { broadcast, shared_norm, eight_keys, reduces, four_lanes, lane8, subgroups }
+    }
+}
+
 impl Kernel {
     /// This kernel as WGSL text for `variant`: `enable` lines, numbers, the kernel's file, its fragments.
     ///
     /// Linking is concatenation: WGSL lets a function be used before it is declared.
     pub fn assemble(&self, variant: Variant) -> Assembled {
-        let tuning = variant.tuning;
-        let broadcast = (self.needs.x || self.needs.eight) && tuning.x_source == XSource::Broadcast;
-        let shared_norm = self.needs.norm && tuning.k_split > 1;
-        let eight_keys = self.needs.heads && tuning.attention.one_subgroup;
-        let reduces = self.needs.reduce && !eight_keys || shared_norm;
-        let four_lanes = self.needs.heads && tuning.attention.four_lanes;
-        let lane8 = self.needs.lane8 && tuning.lane8;
-        let subgroups =
-            broadcast || reduces && tuning.subgroups || eight_keys || four_lanes || lane8 || self.needs.coop;
-        let Tuning { reduce_width, k_split, tiles, .. } = tuning;
-        let enable = if subgroups { platform::ENABLE_SUBGROUPS } else { "" };
+        let ways = Ways::of(self.needs, variant.tuning);
+        let own = [("numbers".into(), self.head(variant, &ways)), (format!("{}.wgsl", self.name), self.shader.into())];
+        let mut names = self.weight_fragments(variant, &ways);
+        names.extend(self.attention_fragments(variant, &ways));
+        if self.needs.lane8 {
+            names.push(if ways.lane8 { "lane8_shuffle".into() } else { "lane8".into() });
+        }
+        if ways.reduces {
+            names.push(if variant.tuning.subgroups { "reduce_subgroup".into() } else { "reduce".into() });
+        }
+        if self.needs.sampling {
+            names.push("sampling".into());
+        }
+        let fragments = names.into_iter().map(|name| (format!("lib/{name}.wgsl"), fragment(&name).to_string()));
+        let mut assembled = Assembled { wgsl: String::new(), parts: Vec::new(), subgroups: ways.subgroups };
+        for (name, text) in own.into_iter().chain(fragments) {
+            assembled.parts.push((name, assembled.wgsl.lines().count() + 1));
+            assembled.wgsl.push_str(&text);
+        }
+        assembled
+    }
+
+    /// What comes before the kernel's file: `enable` lines and numbers.
+    fn head(&self, variant: Variant, ways: &Ways) -> String {
+        let Tuning { reduce_width, k_split, tiles, prompt, .. } = variant.tuning;
+        let enable = if ways.subgroups { platform::ENABLE_SUBGROUPS } else { "" };
         let half = if self.needs.f16 { "enable f16;\n" } else { "" };
         let mut head = format!(
             "{enable}{half}const WIDTH = {reduce_width}u;\nconst K_SPLIT = {k_split}u;\nconst TILES = {tiles}u;\n"
         );
         if self.needs.staged || self.needs.bytes {
-            head.push_str(&format!("const TOKEN_QUADS = {}u;\n", tuning.prompt.token_quads));
+            head.push_str(&format!("const TOKEN_QUADS = {}u;\n", prompt.token_quads));
         }
         if self.needs.coop {
-            let CoopShape { side, lanes } =
-                tuning.prompt.coop.expect("a kernel with cooperative matrices needs their shape");
+            let CoopShape { side, lanes } = prompt.coop.expect("a kernel with cooperative matrices needs their shape");
             head.insert_str(0, "enable wgpu_cooperative_matrix;\n");
             head.push_str(&format!("const SIDE = {side}u;\nconst LANES = {lanes}u;\n"));
             for (name, number, role) in [("Tokens", "f16", "A"), ("Rows", "f16", "B"), ("Sums", "f32", "C")] {
@@ -180,93 +219,68 @@ impl Kernel {
             head.push_str(&format!("const HEAD_DIM = {head_dim}u;\nconst HEADS = {sharing}u;\n"));
             head.push_str(&format!("const TILE = {}u;\nconst PARTS = {}u;\n", heads.tile(), heads.parts(reduce_width)));
         }
-        let mut texts = vec![("numbers".to_string(), head), (format!("{}.wgsl", self.name), self.shader.into())];
-        let mut fragment = |name: String| {
-            let text = fragment(&name);
-            texts.push((format!("lib/{name}.wgsl"), text.into()));
-        };
-        if self.needs.weights {
+        head
+    }
+
+    /// The fragments about weights, and about what they are multiplied by.
+    fn weight_fragments(&self, variant: Variant, ways: &Ways) -> Vec<String> {
+        let (needs, mut names) = (self.needs, Vec::new());
+        if needs.weights {
             let format = variant.format.expect("a kernel with weights needs their format");
-            fragment(format!("weight_{}", format.name()));
+            names.push(format!("weight_{}", format.name()));
             match format {
                 WeightFormat::Q4_0 | WeightFormat::Q4_1 | WeightFormat::Q4_K | WeightFormat::Q4_G128 => {
-                    fragment("codes_4".into());
+                    names.push("codes_4".into());
                 }
-                WeightFormat::Q5_0 | WeightFormat::Q5_1 | WeightFormat::Q5_K => fragment("codes_5".into()),
+                WeightFormat::Q5_0 | WeightFormat::Q5_1 | WeightFormat::Q5_K => names.push("codes_5".into()),
                 // The others' fragments are the only ones with codes of their width.
                 _ => {}
             }
             if matches!(format, WeightFormat::Q4_K | WeightFormat::Q5_K) {
-                fragment("k_scales".into());
+                names.push("k_scales".into());
             }
             if format.scale_words() > 0 {
-                fragment("half".into());
+                names.push("half".into());
             }
         }
-        if self.needs.weights && self.needs.x {
-            fragment("products".into());
-        }
-        if self.needs.x {
-            fragment(if broadcast { "x_broadcast".into() } else { "x_direct".into() });
-        }
-        if self.needs.tile {
-            fragment("tile_dots".into());
-        }
-        if self.needs.pair {
-            fragment("pair_dots".into());
-        }
-        if self.needs.norm {
-            fragment(match (shared_norm, broadcast) {
-                (true, _) => "norm_shared".into(),
-                (false, true) => "norm_eight".into(),
-                (false, false) => "norm_direct".into(),
-            });
-        }
-        if self.needs.lane8 {
-            fragment(if lane8 { "lane8_shuffle".into() } else { "lane8".into() });
-        }
-        if self.needs.heads {
-            if eight_keys {
-                fragment("keys_eight".into());
-            } else {
-                fragment("keys_tiled".into());
-                fragment(if four_lanes { "key_lanes".into() } else { "key_lane".into() });
+        let norm = match (ways.shared_norm, ways.broadcast) {
+            (true, _) => "norm_shared",
+            (false, true) => "norm_eight",
+            (false, false) => "norm_direct",
+        };
+        let eight = needs.weights && needs.eight;
+        let wanted = [
+            (needs.weights && needs.x, "products"),
+            (needs.x, if ways.broadcast { "x_broadcast" } else { "x_direct" }),
+            (needs.tile, "tile_dots"),
+            (needs.pair, "pair_dots"),
+            (needs.norm, norm),
+            (eight || needs.weights && (needs.staged || needs.coop), "dequantise"),
+            (eight, "products_eight"),
+            (needs.staged, "staged_product"),
+            (needs.eight, if ways.broadcast { "eight_broadcast" } else { "eight_direct" }),
+        ];
+        names.extend(wanted.into_iter().filter(|(is_wanted, _)| *is_wanted).map(|(_, name)| name.to_string()));
+        names
+    }
+
+    /// The fragments about keys and values.
+    fn attention_fragments(&self, variant: Variant, ways: &Ways) -> Vec<String> {
+        let (needs, mut names) = (self.needs, Vec::new());
+        if needs.heads {
+            names.push(if ways.eight_keys { "keys_eight".into() } else { "keys_tiled".into() });
+            if !ways.eight_keys {
+                names.push(if ways.four_lanes { "key_lanes".into() } else { "key_lane".into() });
             }
         }
-        if self.needs.weights && (self.needs.eight || self.needs.staged || self.needs.coop) {
-            fragment("dequantise".into());
-        }
-        if self.needs.weights && self.needs.eight {
-            fragment("products_eight".into());
-        }
-        if self.needs.staged {
-            fragment("staged_product".into());
-        }
-        if self.needs.eight {
-            fragment(if broadcast { "eight_broadcast".into() } else { "eight_direct".into() });
-        }
-        if reduces {
-            fragment(if tuning.subgroups { "reduce_subgroup".into() } else { "reduce".into() });
-        }
-        if self.needs.cache {
+        if needs.cache {
             let cache = variant.cache.expect("a kernel with a cache needs its format");
-            fragment(format!("cache_{}", cache.name()));
-            if self.needs.heads {
-                fragment(if cache.is_quantised() { "cache_append_groups".into() } else { "cache_append_plain".into() });
-            }
-            if self.needs.cache_store {
-                fragment(if cache.is_quantised() { "cache_store_groups".into() } else { "cache_store_plain".into() });
-            }
+            let kind = if cache.is_quantised() { "groups" } else { "plain" };
+            names.push(format!("cache_{}", cache.name()));
+            names.extend(needs.heads.then(|| format!("cache_append_{kind}")));
+            names.extend(needs.cache_store.then(|| format!("cache_store_{kind}")));
         }
-        if self.needs.sampling {
-            fragment("sampling".into());
-        }
-        let mut assembled = Assembled { wgsl: String::new(), parts: Vec::new(), subgroups };
-        for (name, text) in texts {
-            assembled.parts.push((name, assembled.wgsl.lines().count() + 1));
-            assembled.wgsl.push_str(&text);
-        }
-        assembled
+        names
     }
 
     /// This kernel's part of a variant: what it does not use is left out, so that equal shaders compare equal.
