@@ -119,7 +119,8 @@ pub(super) fn roofline(frame: Frame, marks: &[Mark<'_>], ceilings: &Ceilings) ->
         let slope = if i == 0 { Some((first, first * bandwidth)) } else { None };
         let line: Vec<_> = slope.into_iter().chain([(ridge, *roof), (last, *roof)]).collect();
         axes.line(&mut out, class, &line);
-        let (x, y) = (frame.width - RIGHT, axes.y(*roof) - 5.0);
+        // Left of the slope, where no point can be.
+        let (x, y) = (axes.x(ridge) - 6.0, axes.y(*roof) - 4.0);
         let _ = write!(
             out,
             "<text class=\"name\" x=\"{x}\" y=\"{y:.1}\" text-anchor=\"end\">{name} {}</text>",
