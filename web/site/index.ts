@@ -118,6 +118,8 @@ byId("new").addEventListener("click", () => {
 });
 byId("model").addEventListener("click", () => void change());
 byId("settings").addEventListener("click", () => openOptions(context));
+// Firefox brings back after a reload what could be used before it.
+setEngine(undefined);
 const usable = begin();
 const latest: Chat | undefined = await chats().then((all) => all[0], (error) => {
   byId("kept").replaceChildren(notKept(error));
