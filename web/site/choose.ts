@@ -23,7 +23,8 @@ export async function choose(loaded: Loaded, last?: Pick): Promise<void> {
   const place = byId("choose");
   const [stored, all, room] = await Promise.all([models.list().catch(() => []), offers(), models.storage().catch(() => undefined)]);
   const pick = (picked: Pick) => void load(picked, loaded);
-  const urls = new Set(stored.map((model) => model.url));
+  // One that is damaged can be had anew.
+  const urls = new Set(stored.filter(({ damaged }) => !damaged).map((model) => model.url));
   const offered = all.filter((offer) => !urls.has(addressOf(offer.source) ?? ""));
   const best = stored.some(({ damaged }) => !damaged) ? undefined : offered.find(({ name }) => name === firstChoice());
   const rest = offered.filter((offer) => offer !== best);
@@ -49,7 +50,7 @@ function storedCard(model: StoredModel, pick: (picked: Pick) => void, loaded: Lo
     place.querySelector<HTMLElement>("h1")!.focus();
   };
   const verb = model.complete ? "Start" : "Resume";
-  const state = model.damaged ? `${size(model.storedBytes)}, of no use any more`
+  const state = model.damaged ? `${size(model.storedBytes)}, damaged and of no use any more: ${model.damaged}`
     : model.complete ? `${size(model.size)}, ready to use` : `${size(model.storedBytes)} of ${size(model.size)} have come`;
   return h("div", { className: "card row" },
     h("div", {}, h("h3", {}, model.name), h("small", {}, state)),

@@ -97,7 +97,7 @@ async function forget(id: string): Promise<void> {
 async function lastModel(): Promise<{ key: string; name: string } | undefined> {
   const last = recall<{ key: string; name: string }>("model");
   const stored = await pocketlm.models.list().catch(() => []);
-  return stored.some((model) => model.key === last?.key && model.complete) ? last : undefined;
+  return stored.some((model) => model.key === last?.key && model.complete && !model.damaged) ? last : undefined;
 }
 
 addEventListener("conversation", () => void listChats());
