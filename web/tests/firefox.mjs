@@ -27,7 +27,7 @@ export async function firefoxTests(run, { server, model, prompt, options, native
     });
   }
 
-  await run("firefox runs the site: a chat that is there again, the doctor, measurements", async () => {
+  await run("firefox: the site chats, is there again after a reload, examines and measures", async () => {
     const question = "Hi there";
     const { error, pages, steps, complaints } = await ask(server, "tests/firefox-site.html", { model: path.basename(model, ".gguf"), question });
     same("complaints", complaints, []);
