@@ -1,4 +1,5 @@
 // What the site says on devices that lack something, and the results that it measures and shares.
+import { deflateRawSync } from "node:zlib";
 import { DESK, newPage, open, PHONE } from "./browser.mjs";
 import { check, same } from "./check.mjs";
 import { button, pretend, visible } from "./pretend.mjs";
@@ -62,6 +63,31 @@ export async function deviceTests(run, { server }) {
     }
     const cut = await newPage(context, `${server.url}gpu.html#result=abc`);
     await visible(cut, "cannot be read");
+    await close();
+  });
+
+  await run("site: a link that holds something else is refused in plain words", async () => {
+    const { context, close } = await pretend();
+    const row = { test: "tg8", n_tokens: 8, depth: 0, median: 12.5, low: 12, high: 13, first_token_s: null, bandwidth_share: null, per_step: { dispatches: 7 } };
+    const shared = { name: "Measure speed", shape: "tiny", adapter: "", report: { rows: [row] } };
+    const cases = [
+      [shared, /12.5/], [{ ...shared, report: undefined, text: "a table" }, /a table/],
+      [null, /name is not/], ["text", /name is not/], [{ ...shared, name: { toString: 1 } }, /name is not/], [{ ...shared, shape: "x".repeat(1e5) }, /shape is not/],
+      [{ ...shared, report: { rows: {} } }, /rows is not/], [{ ...shared, report: { rows: Array(5000).fill(row) } }, /rows is not/],
+      [{ ...shared, report: { rows: [null] } }, /test is not/], [{ ...shared, report: { rows: [{ ...row, median: "1" }] } }, /median is not/],
+      [{ ...shared, report: { rows: [{ ...row, high: 1e300 }] } }, /high is not/], [{ ...shared, report: { rows: [{ ...row, per_step: 0 }] } }, /dispatches is not/],
+      [{ ...shared, report: { rows: [row], warnings: "none" } }, /warnings is not/], [{ ...shared, report: undefined }, /text is not/],
+    ];
+    for (const [held, words] of cases) {
+      const packed = deflateRawSync(JSON.stringify(held)).toString("base64url");
+      const page = await newPage(context, `${server.url}gpu.html#result=${packed}`);
+      const found = page.locator("#content table, #content pre.overflow, #content .bad");
+      await found.waitFor();
+      const text = await found.textContent();
+      check(`${JSON.stringify(held).slice(0, 200)} is shown or refused`, words.test(text), text.slice(0, 300));
+      same("complaints", page.complaints, []);
+      await page.close();
+    }
     await close();
   });
 }

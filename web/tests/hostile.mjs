@@ -66,6 +66,42 @@ export async function hostileTests(run, { server }) {
     await close();
   });
 
+  await run("site: settings that somebody spoiled are mended, and keep no page from working", async () => {
+    const { context, close } = await pretend();
+    const usual = { temperature: 0.7, topK: 40, topP: 0.95, minP: 0.05, repeatPenalty: 1 };
+    const spoiled = [
+      [{ maxTokens: 3 }, usual],
+      [5, {}], ["text", {}], [[1], {}], [{ temperature: "hot", topK: null, seed: 7, system: {}, kv: "f17", maxTokens: 3 }, usual],
+      [{ temperature: 99, topK: -5, topP: 0, minP: -1, repeatPenalty: 1e9, maxTokens: -3 }, { temperature: 2, topK: 0, topP: 0.01, minP: 0, repeatPenalty: 2, maxTokens: 1 }],
+      [{ temperature: 0.333, topK: 1.5, seed: "18446744073709551616", maxTokens: 3 }, { temperature: 0.35, topK: 2 }],
+      [{ seed: "12", context: 1, maxTokens: 3 }, { seed: 12 }],
+    ];
+    const page = await newPage(context, server.url);
+    for (const [kept, wanted] of spoiled) {
+      await page.evaluate((kept) => {
+        localStorage.setItem("settings", JSON.stringify(kept));
+        localStorage.setItem("theme", JSON.stringify({ dark: 1 }));
+        localStorage.setItem("model", JSON.stringify(["x", { key: {} }]));
+      }, kept);
+      await page.reload();
+      await button(page, LOCAL).click();
+      await write(page, "Hi");
+      await page.waitForFunction(() => calls.some(({ method }) => method === "generate"));
+      const [options] = await page.evaluate(() => calls.filter(({ method }) => method === "generate").map(({ args }) => args[2]));
+      for (const [name, value] of Object.entries(wanted)) same(`${name} of ${JSON.stringify(kept)}`, options[name], value);
+      check("the seed is one", Number.isSafeInteger(options.seed) && options.seed >= 0, options.seed);
+      await button(page, "Settings").click();
+      same("fields that are not valid", await page.locator("#options :invalid").evaluateAll((all) => all.map(({ name, value }) => `${name}: ${value}`)), []);
+      await page.locator("#option-seed").fill("1e999");
+      check("no number that is none is kept", await page.locator("#option-seed").evaluate((field) => !field.value || !field.validity.valid));
+      await button(page, "Cancel").click();
+      same("theme", await page.evaluate(() => document.documentElement.dataset.theme ?? "none"), "none");
+      await page.evaluate(() => document.getElementById("new").click());
+    }
+    same("complaints", page.complaints, []);
+    await close();
+  });
+
   await run("site: hostile Markdown stays text, and deep Markdown does not overflow", () => markdown(server));
 }
 
