@@ -2,7 +2,7 @@
 
 import { Engine, PocketError, models, type Progress, type Source, type StoredModel } from "../ts/index.js";
 import { addressOf, firstChoice, offers, parseSource, sizeThere, smaller, type Offer } from "./catalogue.js";
-import { announce, byId, h, problem, timeText } from "./page.js";
+import { announce, byId, confirmed, h, problem, timeText } from "./page.js";
 import { settings } from "./settings.js";
 
 const size = models.bytesText;
@@ -42,6 +42,9 @@ export async function choose(loaded: Loaded, last?: Pick): Promise<void> {
 
 function storedCard(model: StoredModel, pick: (picked: Pick) => void, loaded: Loaded): HTMLElement {
   const remove = async () => {
+    // What is damaged is no loss.
+    const again = model.url.startsWith("file:") ? "To use it again you need its file." : `To use it again, ${size(model.size)} have to be downloaded.`;
+    if (!model.damaged && !(await confirmed(`Delete ${model.name}?`, again, "Delete"))) return;
     const error = await models.remove(model.key).then(() => undefined, (error) => error);
     await choose(loaded);
     const place = byId("choose");

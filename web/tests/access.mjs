@@ -3,7 +3,7 @@ import { createRequire } from "node:module";
 import fs from "node:fs";
 import { newPage, PHONE } from "./browser.mjs";
 import { check, same } from "./check.mjs";
-import { LOCAL, button, pretend, settings, visible, words, write } from "./pretend.mjs";
+import { LOCAL, button, drop, pretend, settings, visible, words, write } from "./pretend.mjs";
 
 const axe = fs.readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 
@@ -85,6 +85,11 @@ export async function accessTests(run, { server }) {
       await button(page, "Conversations and pages").click();
       await examine(page, "drawer");
       await page.keyboard.press("Escape");
+      await drop(page);
+      await button(page, "Undo").waitFor();
+      await examine(page, "undo");
+      await button(page, "Undo").click();
+      await page.locator(".message.user").waitFor();
       await button(page, "Settings").click();
       await examine(page, "settings");
       await page.goto(`${server.url}gpu.html`);

@@ -1,6 +1,6 @@
 // Choosing a model on the site: what is offered, what is here, what is asked before it comes, and with which context it opens.
 import { newPage } from "./browser.mjs";
-import { same } from "./check.mjs";
+import { check, same } from "./check.mjs";
 import { LOCAL, button, pretend, settings, until, visible, write } from "./pretend.mjs";
 
 export async function choiceTests(run, { server }) {
@@ -82,6 +82,37 @@ export async function choiceTests(run, { server }) {
     await page.locator("details form button").click();
     await button(page, "Download 700 MB").click();
     await page.locator("#prompt:not([disabled])").waitFor();
+    await close();
+  });
+
+  await run("site: a model is deleted once it is said what that costs", async () => {
+    const { context, close } = await pretend();
+    const page = await newPage(context, `${server.url}doctor.html`);
+    await page.evaluate(async () => {
+      const models = await (await navigator.storage.getDirectory()).getDirectoryHandle("pocketlm-models", { create: true });
+      for (const [key, url] of [["a", "https://example.org/a.gguf"], ["b", "file:b.gguf:1:2"]]) {
+        const file = await (await models.getDirectoryHandle(key, { create: true })).getFileHandle("record.json", { create: true });
+        const writer = await file.createWritable();
+        await writer.write(JSON.stringify({ name: `${key}.gguf`, url, size: 1.5e9, complete: true, created: 0 }));
+        await writer.close();
+      }
+    });
+    await page.goto(server.url);
+    const dialog = page.getByRole("dialog");
+    for (const [name, words] of [["a.gguf", "1.50 GB have to be downloaded"], ["b.gguf", "you need its file"]]) {
+      const remove = button(page, `Delete ${name}`);
+      await remove.click();
+      await visible(page, words);
+      same("focus", await page.evaluate(() => document.activeElement.textContent), "Keep it");
+      await page.keyboard.press("Escape");
+      await dialog.waitFor({ state: "detached" });
+      check("it is there, and has the focus", await remove.evaluate((element) => element === document.activeElement));
+      await remove.click();
+      await dialog.getByRole("button", { name: "Delete" }).click();
+      await remove.waitFor({ state: "detached" });
+    }
+    same("models", await page.evaluate(() => pocketlm.models.list()), []);
+    same("complaints", page.complaints, []);
     await close();
   });
 }

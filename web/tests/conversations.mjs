@@ -147,4 +147,54 @@ export async function conversationTests(run, { server }) {
     same("listed", await page.locator("#chats li").count(), 1);
     same("complaints", page.complaints, []);
   });
+
+  await test("a conversation that was deleted can be brought back, by button and by key, for a while", async (context, tab) => {
+    const page = await tab({ maxTokens: 3 });
+    const list = () => page.locator("#chats li").allTextContents();
+    for (const name of ["first", "second"]) {
+      if (name === "second") await page.evaluate(() => document.getElementById("new").click());
+      await write(page, name);
+      await page.locator(".message.user", { hasText: name }).waitFor();
+      await page.locator(".rate").waitFor();
+    }
+    const before = await kept(page);
+    const undo = button(page, "Undo");
+    // The one that is shown, by touch and while the drawer is open; it is shown again.
+    await drop(page);
+    await visible(page, "“second” is deleted");
+    same("kept", (await kept(page)).map(asked), ["first"]);
+    same("messages", await page.locator(".message").count(), 0);
+    await undo.click();
+    await page.locator(".message.user", { hasText: "second" }).waitFor();
+    same("kept as it was", await kept(page), before);
+    same("offers", await undo.count(), 0);
+    // The other one, by keys: the focus stays in the list, and the offer is heard of.
+    await button(page, "Conversations and pages").click();
+    await button(page, "Delete the conversation first").focus();
+    await page.keyboard.press("Enter");
+    await undo.waitFor();
+    same("kept", (await kept(page)).map(asked), ["second"]);
+    check("it was announced", (await page.evaluate(() => globalThis.said)).at(-1).includes("“first” is deleted. Control Z"));
+    await page.keyboard.press("Control+z");
+    await until("it is back", async () => (await list()).length === 2);
+    same("kept as it was", await kept(page), before);
+    same("shown", await page.locator(".message.user").textContent(), "secondEdit");
+    // Only the last one that was deleted, and not for ever.
+    await page.evaluate(() => {
+      const real = setTimeout;
+      globalThis.setTimeout = (work, ms) => real(work, ms === 10_000 ? 1000 : ms);
+    });
+    await button(page, "Delete the conversation").first().click();
+    await button(page, "Delete the conversation").first().click();
+    await visible(page, "“first” is deleted");
+    same("offers", await undo.count(), 1);
+    await undo.focus();
+    await page.waitForTimeout(1500);
+    same("offers while it has the focus", await undo.count(), 1);
+    await undo.evaluate((element) => element.blur());
+    await page.mouse.move(5, 5);
+    await undo.waitFor({ state: "detached" });
+    same("kept", await kept(page), []);
+    same("complaints", page.complaints, []);
+  });
 }

@@ -73,6 +73,8 @@ export async function phoneTests(run, { server, model }) {
   await run("the model is deleted", async () => {
     await page.locator("#model").tap();
     await page.getByRole("button", { name: `Delete ${name}` }).tap();
+    await shot("delete");
+    await page.getByRole("dialog").getByRole("button", { name: "Delete" }).tap();
     await page.getByRole("button", { name: `Delete ${name}` }).waitFor({ state: "detached" });
     same("models", await page.evaluate(() => pocketlm.models.list()), []);
     await shot("deleted");
