@@ -41,6 +41,18 @@ export async function conversationTests(run, { server }) {
     }
   });
 
+  await test("what came by the time that a page is left is kept", async (context, tab) => {
+    const page = await tab();
+    // A clock that stands: nothing is kept because some time has passed.
+    await page.evaluate(() => (performance.now = () => 0));
+    await write(page, "Left");
+    await page.waitForTimeout(500);
+    same("before", (await kept(page)).map(({ messages }) => roles(messages)), ["u"]);
+    await page.evaluate(() => dispatchEvent(new Event("pagehide")));
+    await page.waitForTimeout(500);
+    same("afterwards", (await kept(page)).map(({ messages }) => roles(messages)), ["ua"]);
+  });
+
   await test("two tabs see each other's conversations, and neither writes over the other", async (context, tab) => {
     const one = await tab({ maxTokens: 3 });
     await write(one, "From one");
@@ -115,10 +127,18 @@ export async function conversationTests(run, { server }) {
     await listed("second").click();
     await words(page, 20);
     await button(page, "Conversations and pages").click();
-    await listed("first").click();
-    await page.locator(".message.user", { hasText: "first" }).waitFor();
-    await button(page, "Conversations and pages").click();
-    await listed("second").click();
+    // Another one, and back as soon as that is shown: what is kept of the answer may not be kept yet.
+    await page.evaluate(() => new Promise((resolve) => {
+      const open = (name) => [...document.querySelectorAll("#chats li > button:first-child")].find(({ textContent }) => textContent === name).click();
+      new MutationObserver((_, observer) => {
+        if (!document.querySelector(".message.user")?.textContent.startsWith("first")) return;
+        observer.disconnect();
+        open("second");
+        resolve();
+      }).observe(document.getElementById("messages"), { childList: true, subtree: true });
+      open("first");
+    }));
+    await page.locator(".message.user", { hasText: "second" }).waitFor();
     // What had come by then is there.
     await words(page, 20);
     await write(page, "third");
