@@ -1,7 +1,7 @@
 // The settings: how tokens are chosen, what the model is told first, how the page looks.
 
 import { announce, byId, h, setTheme, theme } from "./page.js";
-import { LIMITS, remember, settings } from "./settings.js";
+import { KV, LIMITS, remember, settings } from "./settings.js";
 
 const NUMBERS: ["temperature" | "topK" | "topP" | "minP" | "repeatPenalty" | "maxTokens", string, string][] = [
   ["temperature", "Temperature", "0 always takes the most probable word"],
@@ -29,7 +29,7 @@ export function openOptions(context?: number): void {
   const form = h("form", { method: "dialog", onsubmit: () => {
     const data = new FormData(form);
     const text = (name: string) => String(data.get(name));
-    const next = { ...now, seed: text("seed"), system: text("system"), kv: text("kv"), context: Number(text("context")) || undefined };
+    const next = { ...now, seed: text("seed") && String(Number(text("seed"))), system: text("system"), kv: text("kv"), context: Number(text("context")) || undefined };
     const kept = remember("settings", Object.assign(next, Object.fromEntries(NUMBERS.map(([name]) => [name, Number(data.get(name))]))));
     setTheme(text("theme"));
     announce(kept ? "Settings kept" : "This browser keeps no settings here");
@@ -40,7 +40,7 @@ export function openOptions(context?: number): void {
       field("context", "Context", `tokens, for the next model loaded; empty: as the model has it${context ? `. The loaded model has ${context} tokens` : ""}`,
         number("context", now.context, false)),
       field("seed", "Seed", "empty: another each time", number("seed", now.seed, false)),
-      field("kv", "Keys and values", "for the next model loaded", choice("kv", [["f16", "f16"], ["q8_0", "q8_0, half"], ["q4_0", "q4_0, a quarter"]], now.kv)),
+      field("kv", "Keys and values", "for the next model loaded", choice("kv", KV, now.kv)),
       field("theme", "Colours", "", choice("theme", [["auto", "System"], ["light", "Light"], ["dark", "Dark"]], theme())),
       field("system", "What the model is told first", "", h("textarea", { id: "option-system", name: "system", value: now.system, rows: 3 }), true)),
     h("div", { className: "buttons" }, h("button", { className: "main" }, "Keep"), h("button", { type: "button", onclick: () => dialog.close() }, "Cancel")));

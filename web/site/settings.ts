@@ -31,7 +31,8 @@ export const LIMITS: Record<"temperature" | "topK" | "topP" | "minP" | "repeatPe
   // What a number of JavaScript holds exactly; the engine takes twice as many bits.
   seed: { min: 0, max: Number.MAX_SAFE_INTEGER, step: 1 },
 };
-export const KV = ["f16", "q8_0", "q4_0"];
+/** How keys and values can be held, and what that is called. */
+export const KV: [string, string][] = [["f16", "f16"], ["q8_0", "q8_0, half"], ["q4_0", "q4_0, a quarter"]];
 const MAX_SYSTEM = 100_000;
 
 /** The settings that are kept, each as near to what is there as it may be: an older version, or anybody, may have written it. */
@@ -45,7 +46,7 @@ export function settings(): Settings {
     ...Object.fromEntries(numbers.map((name) => [name, number(name) ?? DEFAULTS[name]])),
     context: number("context"),
     seed: soundSeed(kept.seed),
-    kv: KV.includes(kept.kv as string) ? (kept.kv as string) : DEFAULTS.kv,
+    kv: KV.find(([name]) => name === kept.kv)?.[0] ?? DEFAULTS.kv,
     system: typeof kept.system === "string" ? kept.system.slice(0, MAX_SYSTEM) : DEFAULTS.system,
   };
 }

@@ -104,6 +104,7 @@ export async function choiceTests(run, { server }) {
       await remove.click();
       await visible(page, words);
       same("focus", await page.evaluate(() => document.activeElement.textContent), "Keep it");
+      if (process.env.SHOTS) await page.screenshot({ path: `${process.env.SHOTS}/delete-${name}.png` });
       await page.keyboard.press("Escape");
       await dialog.waitFor({ state: "detached" });
       check("it is there, and has the focus", await remove.evaluate((element) => element === document.activeElement));

@@ -94,7 +94,9 @@ export async function hostileTests(run, { server }) {
       same("fields that are not valid", await page.locator("#options :invalid").evaluateAll((all) => all.map(({ name, value }) => `${name}: ${value}`)), []);
       await page.locator("#option-seed").fill("1e999");
       check("no number that is none is kept", await page.locator("#option-seed").evaluate((field) => !field.value || !field.validity.valid));
-      await button(page, "Cancel").click();
+      await page.locator("#option-seed").fill("1e3");
+      await button(page, "Keep").click();
+      same("the seed as it is kept", await page.evaluate(() => JSON.parse(localStorage.getItem("settings")).seed), "1000");
       same("theme", await page.evaluate(() => document.documentElement.dataset.theme ?? "none"), "none");
       await page.evaluate(() => document.getElementById("new").click());
     }
