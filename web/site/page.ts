@@ -47,7 +47,7 @@ export function offerUndo(done: string, undo: () => void): void {
     event.preventDefault();
     take();
   };
-  const toast = h("div", { className: "toast card" }, h("span", {}, done), h("button", { onclick: take, "aria-keyshortcuts": "Control+Z" }, "Undo"));
+  const toast = h("section", { className: "toast card", "aria-label": "Undo" }, h("span", {}, done), h("button", { onclick: take, "aria-keyshortcuts": "Control+Z" }, "Undo"));
   let timer = setTimeout(later, UNDO_MS);
   function later(): void {
     if (toast.matches(":hover, :focus-within")) timer = setTimeout(later, UNDO_MS);
