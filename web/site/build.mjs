@@ -12,6 +12,23 @@ const read = (name) => fs.readFileSync(path.join(here, name), "utf8");
 const PAGES = ["index.html", "gpu.html", "doctor.html"];
 const FIXED = ["icon.svg", "icon-180.png", "icon-512.png", "manifest.webmanifest"];
 
+/** What pages may load and run: nothing but the site's own, and models from wherever they are. A model's words are never part
+ * of a page; should they become so by a mistake of ours, no script of theirs runs. A meta element says it, so that it holds on
+ * any server; who may frame the site, and what its worker may do, only a header could say. */
+const POLICY = {
+  "default-src": ["'none'"],
+  "script-src": ["'self'", "'wasm-unsafe-eval'"],
+  "style-src": ["'self'"],
+  "img-src": ["'self'"],
+  "manifest-src": ["'self'"],
+  "worker-src": ["'self'"],
+  "connect-src": ["'self'", "https:", "http://localhost:*", "http://127.0.0.1:*", "blob:"],
+  "base-uri": ["'none'"],
+  "form-action": ["'none'"],
+};
+/** The frame that shows a report inherits the page's policy, and a report brings its style along. */
+const POLICIES = { "gpu.html": { ...POLICY, "style-src": ["'self'", "'unsafe-inline'"] } };
+
 /** Builds into the folder `out`, out of the wasm of `pkg`; `banner` heads every script. */
 export async function buildSite({ out, pkg = path.join(here, "../pkg"), banner = "" }) {
   const common = { absWorkingDir: path.join(here, ".."), bundle: true, format: "esm", target: "es2022", minify: true, logLevel: "warning", legalComments: "none", banner: { js: banner } };
@@ -35,7 +52,7 @@ export async function buildSite({ out, pkg = path.join(here, "../pkg"), banner =
   const add = (file, from) => hash.update(file).update(fs.readFileSync(path.join(from, file)));
   const files = fs.readdirSync(folder).sort();
   for (const file of files) add(file, folder);
-  for (const file of [...PAGES, ...FIXED, "frame.html", "sw.ts"]) add(file, here);
+  for (const file of [...PAGES, ...FIXED, "frame.html", "sw.ts", "build.mjs"]) add(file, here);
   const version = hash.digest("hex").slice(0, 12);
   fs.renameSync(folder, path.join(out, `v-${version}`));
   for (const page of PAGES) fs.writeFileSync(path.join(out, page), pageText(page, version));
@@ -51,7 +68,8 @@ export async function buildSite({ out, pkg = path.join(here, "../pkg"), banner =
 /** The frame with a page's parts, each of which follows its name in a comment; one that it lacks is empty. */
 function pageText(page, version) {
   const [, ...pieces] = read(page).split(/<!-- (\w+) -->\n?/);
-  const parts = { version, page: path.basename(page, ".html") };
+  const policy = Object.entries(POLICIES[page] ?? POLICY).map(([what, sources]) => `${what} ${sources.join(" ")}`).join("; ");
+  const parts = { version, policy, page: path.basename(page, ".html") };
   for (let index = 0; index < pieces.length; index += 2) parts[pieces[index]] = pieces[index + 1].trimEnd();
   const href = page === "index.html" ? "./" : page;
   return read("frame.html")

@@ -81,7 +81,7 @@ export async function chats(): Promise<Chat[]> {
 export function readChat(id: string): Promise<Chat | undefined> {
   return transact<Chat | undefined>("readonly", (store, set) => {
     const request = store.get(id);
-    request.onsuccess = () => set(read(request.result)[0]!);
+    request.onsuccess = () => set(read(request.result)[0]);
   });
 }
 
@@ -117,10 +117,24 @@ export function keepChat(chat: Chat): Promise<Kept> {
   });
 }
 
-export function deleteChat(id: string): Promise<void> {
+/** Returns it as it was, for {@link restoreChat}. */
+export function deleteChat(id: string): Promise<Chat | undefined> {
   return inTurn(async () => {
-    await transact<void>("readwrite", (store) => store.delete(id));
+    const chat = await transact<Chat | undefined>("readwrite", (store, set) => {
+      const request = store.get(id);
+      request.onsuccess = () => set(read(request.result)[0]);
+      store.delete(id);
+    });
     channel?.postMessage({ id, deleted: true } satisfies Change);
+    return chat;
+  });
+}
+
+/** Puts back what was deleted, at the revision that it had: a tab that still holds it goes on with it. */
+export function restoreChat(chat: Chat): Promise<void> {
+  return inTurn(async () => {
+    await transact<void>("readwrite", (store) => store.put(chat));
+    channel?.postMessage({ id: chat.id, deleted: false } satisfies Change);
   });
 }
 

@@ -2,7 +2,7 @@
 
 import { Engine, PocketError, models, type Progress, type Source, type StoredModel } from "../ts/index.js";
 import { addressOf, firstChoice, offers, parseSource, sizeThere, smaller, type Offer } from "./catalogue.js";
-import { announce, byId, h, problem, timeText } from "./page.js";
+import { announce, byId, confirmed, h, problem, timeText } from "./page.js";
 import { settings } from "./settings.js";
 
 const size = models.bytesText;
@@ -23,7 +23,8 @@ export async function choose(loaded: Loaded, last?: Pick): Promise<void> {
   const place = byId("choose");
   const [stored, all, room] = await Promise.all([models.list().catch(() => []), offers(), models.storage().catch(() => undefined)]);
   const pick = (picked: Pick) => void load(picked, loaded);
-  const urls = new Set(stored.map((model) => model.url));
+  // One that is damaged can be had anew.
+  const urls = new Set(stored.filter(({ damaged }) => !damaged).map((model) => model.url));
   const offered = all.filter((offer) => !urls.has(addressOf(offer.source) ?? ""));
   const best = stored.some(({ damaged }) => !damaged) ? undefined : offered.find(({ name }) => name === firstChoice());
   const rest = offered.filter((offer) => offer !== best);
@@ -41,6 +42,9 @@ export async function choose(loaded: Loaded, last?: Pick): Promise<void> {
 
 function storedCard(model: StoredModel, pick: (picked: Pick) => void, loaded: Loaded): HTMLElement {
   const remove = async () => {
+    // What is damaged is no loss.
+    const again = model.url.startsWith("file:") ? "To use it again you need its file." : `To use it again, ${size(model.size)} have to be downloaded.`;
+    if (!model.damaged && !(await confirmed(`Delete ${model.name}?`, again, "Delete"))) return;
     const error = await models.remove(model.key).then(() => undefined, (error) => error);
     await choose(loaded);
     const place = byId("choose");
@@ -49,7 +53,7 @@ function storedCard(model: StoredModel, pick: (picked: Pick) => void, loaded: Lo
     place.querySelector<HTMLElement>("h1")!.focus();
   };
   const verb = model.complete ? "Start" : "Resume";
-  const state = model.damaged ? `${size(model.storedBytes)}, of no use any more`
+  const state = model.damaged ? `${size(model.storedBytes)}, damaged and of no use any more: ${model.damaged}`
     : model.complete ? `${size(model.size)}, ready to use` : `${size(model.storedBytes)} of ${size(model.size)} have come`;
   return h("div", { className: "card row" },
     h("div", {}, h("h3", {}, model.name), h("small", {}, state)),

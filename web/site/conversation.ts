@@ -9,6 +9,8 @@ import { settings } from "./settings.js";
 /** Text is drawn this often while it comes, however fast that is, and kept this often. */
 const DRAW_MS = 80;
 const KEEP_MS = 500;
+/** How long messages of a conversation that is opened are drawn before the page may do something else. */
+const SLICE_MS = 6;
 
 let chat: Chat = newChat();
 let session: Session | undefined;
@@ -67,18 +69,62 @@ export const halt = () => inTurn(async () => undefined);
 
 const atEnd = () => scroll.scrollHeight - scroll.scrollTop - scroll.clientHeight < 80;
 
+/** What the elements of the log show, in order; a reply that comes is the last. */
+let shown: Message[] = [];
+/** What is still to be drawn, by its element, which is there already. */
+const undrawn = new Map<Element, () => void>();
+
+const isDrawn = (message: Message, index: number) =>
+  shown[index]?.role === message.role && shown[index].content === message.content && log.children[index]?.classList.contains(message.role) && log.children[index].tagName === "ARTICLE";
+
+/** Shows the conversation as it is and its end: elements of messages that stay remain, the last ones are drawn at once and
+ * those above a few at a time. */
 function show(): void {
-  log.replaceChildren(...chat.messages.map((message, index) => messageElement(message, index)));
+  const { messages } = chat;
+  const n = messages.findIndex((message, index) => !isDrawn(message, index));
+  const nSame = n < 0 ? messages.length : n;
+  while (log.children.length > nSame) {
+    undrawn.delete(log.lastChild as Element);
+    log.lastChild!.remove();
+  }
+  for (const rate of log.querySelectorAll(".rate")) rate.remove();
+  shown = messages.map(({ role, content }) => ({ role, content }));
+  log.append(...messages.slice(nSame).map((message, index) => messageElement(message, nSame + index)));
   scroll.scrollTop = scroll.scrollHeight;
+  drawSlice();
   dispatchEvent(new Event("conversation"));
+}
+
+let slice: ReturnType<typeof setTimeout> | undefined;
+
+/** Draws messages from the last one up, as long as it may; what is seen stays where it is, since all that grows is above. */
+function drawSlice(): void {
+  clearTimeout(slice);
+  if (undrawn.size === 0) return;
+  const end = performance.now() + SLICE_MS;
+  const fromEnd = scroll.scrollHeight - scroll.scrollTop;
+  // Browsers that keep the place by themselves would do it twice.
+  scroll.style.overflowAnchor = "none";
+  for (const [element, draw] of [...undrawn].reverse()) {
+    undrawn.delete(element);
+    draw();
+    if (performance.now() > end) break;
+  }
+  scroll.scrollTop = scroll.scrollHeight - fromEnd;
+  scroll.style.overflowAnchor = "";
+  if (undrawn.size > 0) slice = setTimeout(drawSlice);
 }
 
 function messageElement(message: Message, index: number): HTMLElement {
   const mine = message.role === "user";
-  const body = h("div", { className: "body" });
-  if (mine) body.textContent = message.content;
-  else render(body, message.content);
-  return h("article", { className: `message ${message.role}`, tabIndex: -1, "aria-label": mine ? "You" : "The model" }, body, actionsOf(message, index));
+  const element = h("article", { className: `message ${message.role}`, tabIndex: -1, "aria-label": mine ? "You" : "The model" });
+  undrawn.set(element, () => {
+    const body = h("div", { className: "body" });
+    if (mine) body.textContent = message.content;
+    else render(body, message.content);
+    element.append(body, actionsOf(message, index));
+  });
+  return element;
 }
 
 function actionsOf(message: Message, index: number, stats?: Stats): HTMLElement {
@@ -161,6 +207,7 @@ async function speak(into: Chat, session: Session, signal: AbortSignal): Promise
     element.removeAttribute("aria-busy");
     element.tabIndex = -1;
     element.append(actionsOf(reply, index, stats));
+    shown[index] = { ...reply };
     takeFocus(element);
     announce(`Answer ${stats?.stop === "aborted" ? "stopped" : "complete"}: ${reply.content}`);
   } else element.remove();

@@ -4,7 +4,7 @@
 import { PocketError, adapters, bench, kernels, shapes, type AdapterReport, type Measured } from "../ts/index.js";
 import { memoryGb, phone } from "./device.js";
 import { announce, begin, byId, copy, h, problem, timeText } from "./page.js";
-import { fromLink, toLink } from "./share.js";
+import { fromLink, toLink, type Shared } from "./share.js";
 
 /** Shapes to begin with, largest first; one that does not fit makes way for the next. `gb`: memory of a device that holds it
  * beside everything else. */
@@ -18,9 +18,6 @@ interface Result extends Measured {
   shape: string;
   html?: string | undefined;
 }
-
-/** What a link holds: bench's report, or the text of the kernels' table. */
-type Shared = Pick<Result, "name" | "shape"> & { report?: Measured["report"]; text?: string; adapter: string };
 
 const content = byId("content");
 const result = h("div", {});
@@ -143,12 +140,12 @@ function sharing({ name, report, text, html, shape }: Result): HTMLElement {
 /** A result that came with the link: a stranger's words, which are shown as text and nothing else. */
 async function showShared(): Promise<void> {
   try {
-    const shared: Shared | undefined = await fromLink();
+    const shared = await fromLink();
     if (!shared) return;
-    const body = shared.report ? speeds(shared.report) : h("pre", { className: "overflow", tabIndex: 0 }, String(shared.text));
+    const body = shared.report ? speeds(shared.report) : h("pre", { className: "overflow", tabIndex: 0 }, shared.text!);
     result.replaceChildren(
-      h("h2", {}, `${String(shared.name)}: ${String(shared.shape)}`),
-      h("p", { className: "soft" }, `Somebody shared this result with you. It was measured on ${String(shared.adapter) || "a GPU without a name"}, not on this device.`),
+      h("h2", {}, `${shared.name}: ${shared.shape}`),
+      h("p", { className: "soft" }, `Somebody shared this result with you. It was measured on ${shared.adapter || "a GPU without a name"}, not on this device.`),
       body);
   } catch (error) {
     result.replaceChildren(problem(new PocketError("invalid", `the result in this page's address cannot be read: ${(error as Error).message}`, "it may have been cut: ask for the whole link")));

@@ -2,11 +2,11 @@
 
 import type { Engine, Session } from "../ts/index.js";
 import * as pocketlm from "../ts/index.js";
-import { chats, deleteChat, newChat, readChat, type Chat } from "./chats.js";
+import { chats, deleteChat, newChat, readChat, restoreChat, type Chat } from "./chats.js";
 import { abandon, choose } from "./choose.js";
 import { answerWith, halt, notKept, openChat, send, shownId, stop } from "./conversation.js";
 import { openOptions } from "./options.js";
-import { begin, byId, closeDrawer, h, problem, touched } from "./page.js";
+import { announce, begin, byId, closeDrawer, h, offerUndo, problem, touched } from "./page.js";
 import { recall, remember } from "./settings.js";
 
 let engine: Engine | undefined;
@@ -83,13 +83,27 @@ function openNew(): void {
 }
 
 async function forget(id: string): Promise<void> {
+  const shown = id === shownId();
+  let chat: Chat | undefined;
   try {
-    await deleteChat(id);
+    chat = await deleteChat(id);
   } catch (error) {
     byId("kept").replaceChildren(notKept(error));
     return closeDrawer();
   }
-  if (id === shownId()) openNew();
+  if (shown) openNew();
+  else await listChats();
+  if (chat) offerUndo(`“${chat.title}” is deleted`, () => void restore(chat, shown));
+}
+
+async function restore(chat: Chat, show: boolean): Promise<void> {
+  try {
+    await restoreChat(chat);
+  } catch (error) {
+    return byId("kept").replaceChildren(notKept(error));
+  }
+  announce(`“${chat.title}” is back`);
+  if (show) await open(chat.id);
   else await listChats();
 }
 
@@ -97,7 +111,7 @@ async function forget(id: string): Promise<void> {
 async function lastModel(): Promise<{ key: string; name: string } | undefined> {
   const last = recall<{ key: string; name: string }>("model");
   const stored = await pocketlm.models.list().catch(() => []);
-  return stored.some((model) => model.key === last?.key && model.complete) ? last : undefined;
+  return stored.some((model) => model.key === last?.key && model.complete && !model.damaged) ? last : undefined;
 }
 
 addEventListener("conversation", () => void listChats());
@@ -118,6 +132,8 @@ byId("new").addEventListener("click", () => {
 });
 byId("model").addEventListener("click", () => void change());
 byId("settings").addEventListener("click", () => openOptions(context));
+// Firefox brings back after a reload what could be used before it.
+setEngine(undefined);
 const usable = begin();
 const latest: Chat | undefined = await chats().then((all) => all[0], (error) => {
   byId("kept").replaceChildren(notKept(error));

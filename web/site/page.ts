@@ -30,6 +30,53 @@ export function announce(text: string): void {
   byId("status").textContent = text;
 }
 
+/** How long something that was done can be undone; longer while it is pointed at, or has the focus. */
+const UNDO_MS = 10_000;
+/** Ends the offer that stands. */
+let withdraw: (() => void) | undefined;
+
+/** Says what was done and offers to undo it: by the button, or by Ctrl+Z outside of what is written in. */
+export function offerUndo(done: string, undo: () => void): void {
+  withdraw?.();
+  const take = () => {
+    withdraw?.();
+    undo();
+  };
+  const key = (event: KeyboardEvent) => {
+    if (event.key !== "z" || !(event.ctrlKey || event.metaKey) || event.shiftKey || (event.target as Element).matches("input, textarea")) return;
+    event.preventDefault();
+    take();
+  };
+  const toast = h("section", { className: "toast card", "aria-label": "Undo" }, h("span", {}, done), h("button", { onclick: take, "aria-keyshortcuts": "Control+Z" }, "Undo"));
+  let timer = setTimeout(later, UNDO_MS);
+  function later(): void {
+    if (toast.matches(":hover, :focus-within")) timer = setTimeout(later, UNDO_MS);
+    else withdraw?.();
+  }
+  withdraw = () => {
+    withdraw = undefined;
+    clearTimeout(timer);
+    removeEventListener("keydown", key);
+    toast.remove();
+  };
+  addEventListener("keydown", key);
+  byId("status").after(toast);
+  announce(`${done}. Control Z, or the button Undo, brings it back`);
+}
+
+/** Asks before something that cannot be undone; whether it is wanted. */
+export function confirmed(title: string, words: string, verb: string): Promise<boolean> {
+  return new Promise((resolve) => {
+    const dialog = h("dialog", { "aria-labelledby": "confirm-title", "aria-describedby": "confirm-words", onclose: () => {
+      resolve(dialog.returnValue === "yes");
+      dialog.remove();
+    } }, h("form", { method: "dialog" }, h("h2", { id: "confirm-title" }, title), h("p", { id: "confirm-words" }, words),
+      h("div", { className: "buttons" }, h("button", { value: "no", autofocus: true }, "Keep it"), h("button", { value: "yes", className: "bad" }, verb))));
+    document.body.append(dialog);
+    dialog.showModal();
+  });
+}
+
 /** What went wrong and what to do, as a card, which is read out by itself. */
 export function problem(error: unknown, ...actions: Child[]): HTMLElement {
   const { message, hint } = error instanceof PocketError ? error : { message: String((error as Error)?.message ?? error), hint: "" };
@@ -60,7 +107,7 @@ export function setTheme(theme: string): void {
   remember("theme", theme);
 }
 
-export const theme = () => recall<string>("theme") ?? "auto";
+export const theme = () => ["light", "dark"].find((name) => name === recall("theme")) ?? "auto";
 
 /** What is behind the drawer while it is open. */
 const behind = () => document.querySelectorAll<HTMLElement>("header.top, main");

@@ -5,7 +5,7 @@ import { fileURLToPath } from "node:url";
 import fs from "node:fs";
 import os from "node:os";
 import path from "node:path";
-import { fetching, open, packagePage } from "./browser.mjs";
+import { fetching, loading, open, packagePage } from "./browser.mjs";
 import { check, same } from "./check.mjs";
 
 const BLOCK = 4 << 20;
@@ -131,7 +131,7 @@ export async function downloadTests(run, { server, program }) {
     const given = (query, sha256) => fetching(page, { url: url(query), sha256 });
     const wrong = "0".repeat(64);
     same("new", (await given("new", wrong)).code, "corrupt");
-    same("complete", (await kept("new")).complete, false);
+    same("what is kept", await kept("new"), undefined);
     same("new again, with the right one", (await given("new", sha256.toUpperCase())).code, undefined);
     server.log.length = 0;
     same("here", (await given("new", wrong)).code, "changed");
@@ -172,6 +172,39 @@ export async function downloadTests(run, { server, program }) {
     same("loading it", (await fetching(page, { key })).code, "corrupt");
     await page.evaluate((key) => pocketlm.models.remove(key), key);
     same("the list after it was deleted", await damaged(), []);
+  });
+
+  await run("downloads: what is no model is named, and nothing of it is kept", async () => {
+    const before = await page.evaluate(async () => (await pocketlm.models.list()).length);
+    const page200 = "<!doctype html><title>Sign in</title>".padEnd(BLOCK + 1e6);
+    for (const [text, words] of [[page200, /web page/], ["\n<html>", /web page/], [Buffer.alloc(1e6, 7), /no GGUF file/], ["GG", /no GGUF file/]]) {
+      fs.writeFileSync(file, text);
+      for (const way of [fetching, loading]) {
+        const { code, message } = await way(page, url("none"));
+        same("code", code, "no-model");
+        check("it says what came", words.test(message), message);
+        same("models", await page.evaluate(async () => (await pocketlm.models.list()).length), before);
+        same("folders", await page.evaluate(async () => {
+          const models = await (await navigator.storage.getDirectory()).getDirectoryHandle("pocketlm-models");
+          return (await Array.fromAsync(models.keys())).length;
+        }), before);
+      }
+    }
+  });
+
+  await run("downloads: a model that the engine finds damaged says so in the list, and can be had anew", async () => {
+    const sha256 = write(1, BLOCK + 1e6);
+    const size = fs.statSync(file).size;
+    for (const n of [100, 40_000]) {
+      fs.truncateSync(file, n);
+      same("code", (await loading(page, url("half"))).code, "corrupt");
+      const { key, damaged } = await kept("half");
+      check("why", damaged.includes(NAME), damaged);
+      same("loading it by its key", (await loading(page, { key })).code, "corrupt");
+      write(1, size);
+    }
+    await whole("half", sha256);
+    same("damaged", (await kept("half")).damaged, undefined);
   });
 
   await run("downloads: where the browser keeps nothing, a model runs all the same", async () => {

@@ -3,6 +3,7 @@ import { spawn } from "node:child_process";
 import fs from "node:fs";
 import os from "node:os";
 import path from "node:path";
+import { check, same } from "./check.mjs";
 
 const PREFS = {
   "dom.webgpu.enabled": true, "dom.webgpu.workers.enabled": true, "gfx.webgpu.ignore-blocklist": true,
@@ -12,11 +13,42 @@ const PREFS = {
   "browser.region.update.enabled": false, "extensions.update.enabled": false, "app.normandy.enabled": false,
 };
 
-/** For {@link ask}: a private window, in which nothing is kept. */
-export const PRIVATE = { "browser.privatebrowsing.autostart": true };
+/** A private window, in which nothing is kept. */
+const PRIVATE = { "browser.privatebrowsing.autostart": true };
+
+export async function firefoxTests(run, { server, model, prompt, options, native }) {
+  for (const [where, prefs, kept] of [["", {}, true], [" in a private window", PRIVATE, false]]) {
+    await run(`firefox generates what the program does${where}`, async () => {
+      const { error, ids, info } = await ask(server, "tests/firefox.html", { model, prompt, options }, prefs);
+      if (error) throw new Error(error);
+      same("ids", ids, native);
+      same("it is kept", Boolean(info.key), kept);
+      return `${info.adapter.kind} adapter`;
+    });
+  }
+
+  await run("firefox: the site chats, is there again after a reload, examines and measures", async () => {
+    const question = "Hi there";
+    const { error, pages, steps, complaints } = await ask(server, "tests/firefox-site.html", { model: path.basename(model, ".gguf"), question });
+    same("complaints", complaints, []);
+    if (error) throw new Error(error);
+    same("pages that were heard from before they were complete", pages.map(([name, state]) => [name, state !== "complete"]), ["/", "/", "/doctor.html", "/gpu.html"].map((name) => [name, true]));
+    const { answered, reloaded, deleted, examined, measured, report } = Object.fromEntries(steps.map(({ name, at, ...more }) => [name, more]));
+    check("there is an answer and its rate", answered.answer.length > 0 && /^4 tokens, [\d.]+ per second/.test(answered.rate), JSON.stringify(answered));
+    same("in the list", answered.title, question);
+    same("after a reload", reloaded, { question, answer: answered.answer });
+    same("models", deleted.models, 0);
+    same("kernels that fail", examined.failed, 0);
+    check("kernels were examined", examined.rows > 2, examined.rows);
+    same("tests", measured.tests, ["ppN", "tgN"]);
+    check("the table has them", /prompt of.*decode/.test(measured.table), measured.table);
+    same("a report's style, and whether its scripts run", report, { padding: "7px", margin: "3px", ran: false });
+    return steps.map(({ name, at }) => `${name} after ${(at / 1000).toFixed(1)} s`).join(", ");
+  });
+}
 
 /** Opens a page of `server` and waits for what it posts. */
-export async function ask(server, page, question, more = {}, timeoutMs = 300_000) {
+async function ask(server, page, question, more = {}, timeoutMs = 300_000) {
   const profile = fs.mkdtempSync(path.join(os.tmpdir(), "pocketlm-firefox-"));
   const prefs = Object.entries({ ...PREFS, ...more }).map(([key, value]) => `user_pref(${JSON.stringify(key)}, ${JSON.stringify(value)});\n`);
   fs.writeFileSync(path.join(profile, "user.js"), prefs.join(""));

@@ -2,6 +2,9 @@
 import { newPage, open, PHONE } from "./browser.mjs";
 import { check, same } from "./check.mjs";
 
+/** A task of the page that is longer is felt. */
+const LONG_MS = 50;
+
 export async function phoneTests(run, { server, model }) {
   const { context, close } = await open(PHONE);
   const name = model.split("/").pop();
@@ -25,14 +28,24 @@ export async function phoneTests(run, { server, model }) {
     await page.locator("progress").waitFor();
     await shot("loading");
     await page.evaluate(() => {
-      globalThis.longest = 0;
-      new PerformanceObserver((list) => list.getEntries().forEach(({ duration }) => (longest = Math.max(longest, duration)))).observe({ type: "longtask" });
+      globalThis.tasks = [];
+      new PerformanceObserver((list) => tasks.push(...list.getEntries().map(({ duration }) => duration))).observe({ type: "longtask" });
     });
     await send("Hi");
     await answered();
     await shot("answered");
     check("the answer has text", (await page.locator(".message.assistant .body").textContent()).length > 0);
-    return `interactive after ${Math.round(interactive)} ms, longest task of the page ${await page.evaluate(() => longest)} ms`;
+    // A machine that is held up looks like a long task, but not three times.
+    const longest = () => page.evaluate(() => Math.max(0, ...tasks.splice(0)));
+    const found = [await longest()];
+    while (found.at(-1) > LONG_MS && found.length < 3) {
+      await page.getByRole("button", { name: "Regenerate" }).tap();
+      await page.locator(".rate").waitFor({ state: "detached" });
+      await answered();
+      found.push(await longest());
+    }
+    check("the page has no long task each time", found.at(-1) <= LONG_MS, found);
+    return `interactive after ${Math.round(interactive)} ms, longest task of the page ${found.join(", then ")} ms`;
   });
 
   await run("an answer is stopped, edited and asked for again", async () => {
@@ -73,6 +86,8 @@ export async function phoneTests(run, { server, model }) {
   await run("the model is deleted", async () => {
     await page.locator("#model").tap();
     await page.getByRole("button", { name: `Delete ${name}` }).tap();
+    await shot("delete");
+    await page.getByRole("dialog").getByRole("button", { name: "Delete" }).tap();
     await page.getByRole("button", { name: `Delete ${name}` }).waitFor({ state: "detached" });
     same("models", await page.evaluate(() => pocketlm.models.list()), []);
     await shot("deleted");

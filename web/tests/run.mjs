@@ -3,16 +3,21 @@
 import { fileURLToPath } from "node:url";
 import { execFileSync } from "node:child_process";
 import { serve } from "../serve.mjs";
+import { accessTests } from "./access.mjs";
+import { answerTests } from "./answers.mjs";
 import { apiTests } from "./api.mjs";
+import { choiceTests } from "./choice.mjs";
+import { conversationTests } from "./conversations.mjs";
+import { deviceTests } from "./devices.mjs";
 import { downloadTests } from "./downloads.mjs";
-import { PRIVATE, ask } from "./firefox.mjs";
+import { firefoxTests } from "./firefox.mjs";
+import { hostileTests } from "./hostile.mjs";
 import { limitTests } from "./limits.mjs";
 import { packageTests } from "./package.mjs";
 import { phoneTests } from "./phone.mjs";
 import { reportTests } from "./reports.mjs";
-import { siteTests } from "./site.mjs";
 import { versionTests } from "./versions.mjs";
-import { same, section } from "./check.mjs";
+import { section } from "./check.mjs";
 
 export const MODEL = "SmolLM2-135M-Instruct.Q4_1.gguf";
 const PROMPT = "The capital of France is";
@@ -31,23 +36,19 @@ const run = async (name, test) => {
 /** What takes minutes. */
 run.whenAsked = (name, test) => wanted.length ? run(name, test) : undefined;
 
-for (const [where, prefs, kept] of [["", {}, true], [" in a private window", PRIVATE, false]]) {
-  await run(`firefox generates what the program does${where}`, async () => {
-    const { model, prompt, options } = given;
-    const { error, ids, info } = await ask(server, "tests/firefox.html", { model, prompt, options }, prefs);
-    if (error) throw new Error(error);
-    same("ids", ids, native.ids);
-    same("it is kept", Boolean(info.key), kept);
-    return `${info.adapter.kind} adapter`;
-  });
-}
+await firefoxTests(run, given);
 await apiTests(run, given);
 await downloadTests(run, given);
 await limitTests(run, given);
 await packageTests(run, given);
 await phoneTests(run, given);
 await reportTests(run, given);
-await siteTests(run, given);
+await conversationTests(run, given);
+await answerTests(run, given);
+await choiceTests(run, given);
+await deviceTests(run, given);
+await accessTests(run, given);
+await hostileTests(run, given);
 await versionTests(run);
 server.close();
 console.log(failed === 0 ? "\nbrowsers: everything passed" : `\nbrowsers: ${failed} failed`);

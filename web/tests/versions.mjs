@@ -7,7 +7,7 @@ import { buildSite } from "../site/build.mjs";
 import { serve } from "../serve.mjs";
 import { newPage, open, PHONE } from "./browser.mjs";
 import { check, same } from "./check.mjs";
-import { button, until, visible } from "./site.mjs";
+import { button, until, visible } from "./pretend.mjs";
 
 export async function versionTests(run) {
   await run("site: an update leaves open pages what they began with", updates);

@@ -35,7 +35,7 @@ const methods = {
     const row = { test: "tg8", n_tokens: 8, depth: 0, median: 12.5, low: 12, high: 13, first_token_s: null, bandwidth_share: 0.5, per_step: { dispatches: 7, created: 0 } };
     return { report: { about: { adapter: adapter.name }, rows: [row] }, text: "| decode 8 | 12.5 |" };
   },
-  kernels: () => ({ report: { about: { adapter: adapter.name } }, text: "matvec <img src=x> 80 %", html: "<!doctype html><title>r</title><svg></svg>" }),
+  kernels: () => ({ report: { about: { adapter: adapter.name } }, text: "matvec <img src=x> 80 %", html: "<!doctype html><title>r</title><style>svg { width: 123px }</style><svg></svg>" }),
   async doctor(id) {
     const rows = [];
     for (let n = 0; n < 1000 && !stopped.has(id); n++) {

@@ -92,9 +92,9 @@ export class Blocks implements PageFile {
     const { name, url } = this.record;
     const damaged = new PocketError("corrupt", `block ${index} of ${name} is damaged in this browser's storage`, "delete the model and add it again");
     if (url.startsWith("file:")) throw damaged;
-    const bytes = await fetch(url, { headers: { Range: `bytes=${start}-${end - 1}` }, cache: "no-store", signal: this.signal })
-      .then(async (answer) => (answer.status === 206 ? new Uint8Array(await answer.arrayBuffer()) : undefined))
-      .catch(() => undefined);
+    const bytes = await this.again(start, end).catch(() => {
+      throw new PocketError("network", `${damaged.message}, and cannot be fetched again now`, "load it again when there is a connection");
+    });
     if (!bytes || this.digests.blockHash(bytes) !== this.hash(index)) throw damaged;
     const handle = await this.home.getFileHandle("model.bin");
     const sync = await openSync(handle).catch(() => undefined);
@@ -105,5 +105,12 @@ export class Blocks implements PageFile {
       this.data = await handle.getFile();
     }
     return bytes;
+  }
+
+  /** What the server has there now; nothing if it has none. Fails where it does not answer, which it may later. */
+  private async again(start: number, end: number): Promise<Uint8Array | undefined> {
+    const answer = await fetch(this.record.url, { headers: { Range: `bytes=${start}-${end - 1}` }, cache: "no-store", signal: this.signal });
+    if (answer.status >= 500 || answer.status === 429) throw new TypeError(`the server answers ${answer.status}`);
+    return answer.status === 206 ? new Uint8Array(await answer.arrayBuffer()) : undefined;
   }
 }

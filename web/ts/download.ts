@@ -20,6 +20,9 @@ const SPARE_BYTES = 16 << 20;
 /** Blocks that came before are checked so many at a time; in between an abort is heard. */
 const CHECKED_AT_ONCE = 8;
 
+/** What a GGUF file begins with. */
+const MAGIC = "GGUF";
+
 /** What the browser lets the site keep, in bytes. */
 export interface Room {
   usage: number;
@@ -90,11 +93,16 @@ export class Model implements PageFile {
     const { signal, digests, told } = terms;
     const releases = [await hold(useLock(key), "shared", signal)];
     try {
-      let record = await readRecord(models, key);
+      const read = async () => {
+        const found = await readRecord(models, key);
+        // What is damaged is fetched anew.
+        return found?.damaged ? undefined : found;
+      };
+      let record = await read();
       if (!record?.complete) {
         const waiting = { doneBytes: 0, totalBytes: record?.size ?? 0, resumedBytes: 0, phase: "waiting" as const };
         releases.push(await hold(writeLock(key), "exclusive", signal, () => told(waiting)));
-        record = await readRecord(models, key);
+        record = await read();
       }
       if (record?.complete) {
         if (origin.sha256 && origin.sha256 !== record.sha256) {
@@ -140,6 +148,11 @@ export class Model implements PageFile {
     return bytes;
   }
 
+  /** Waits for the first bytes, by which what is no model is told: the engine has words for it that say less. */
+  async first(): Promise<void> {
+    if (!this.whole) await this.reach(Math.min(MAGIC.length, this.size), Math.min(AHEAD_BYTES, this.size));
+  }
+
   /** Fetches the rest, compares the whole with the publisher's checksum, and opens it as it will be from now on. */
   async finish(): Promise<void> {
     if (this.whole) return;
@@ -147,7 +160,7 @@ export class Model implements PageFile {
     const sha256 = this.hash.finish();
     const expected = this.origin.sha256 ?? this.record.sha256;
     if (expected && expected !== sha256) {
-      if (this.shelf instanceof StoredBlocks) this.shelf.forget(0);
+      await this.discard();
       throw new PocketError("corrupt", `${this.record.name} is not what its publisher offers: its SHA-256 is ${sha256}, not ${expected}`, "load it again; if it happens twice, the address serves another file");
     }
     this.record = { ...this.record, sha256, complete: true };
@@ -156,6 +169,14 @@ export class Model implements PageFile {
     await writeRecord(this.home, this.record);
     this.whole = await Blocks.open(this.home, this.record, this.terms.digests, this.terms.signal);
     this.releaseWriter();
+  }
+
+  /** Notes that the engine, or storage, found it damaged: it is not offered as one to load again. */
+  async condemn(why: string): Promise<void> {
+    if (!this.home) return;
+    this.closeShelf();
+    // Another tab may be saying the same.
+    await writeRecord(this.home, { ...this.record, damaged: why }).catch(() => undefined);
   }
 
   /** Gives locks and files back; what came stays. */
@@ -251,6 +272,7 @@ export class Model implements PageFile {
         }
       }
     } catch (error) {
+      if ((error as PocketError).code === "no-model") await this.discard();
       this.failure ??= isQuota(error) ? quotaError(name, this.size - this.done, 0, this.size - this.done) : error;
     }
     this.rouse();
@@ -280,6 +302,12 @@ export class Model implements PageFile {
     }
   }
 
+  /** Keeps nothing of what is no model, or another one. */
+  private async discard(): Promise<void> {
+    this.closeShelf();
+    await folder().then((models) => models.removeEntry(this.record.key, { recursive: true })).catch(() => undefined);
+  }
+
   private take(block: Coming, value: Uint8Array): void {
     if (this.done + block.filled + value.length > this.size) {
       throw new PocketError("network", `${this.record.name} is longer than the server said`, "check the address");
@@ -290,10 +318,20 @@ export class Model implements PageFile {
       block.bytes.set(part, block.filled);
       block.filled += part.length;
       from += part.length;
+      if (this.done === 0) this.demandModel(block, wanted);
       if (block.filled < wanted) continue;
       this.keep(block.bytes.subarray(0, wanted));
       block.filled = 0;
     }
+  }
+
+  /** A server may answer with a page that says that there is no such file, or that asks who one is. */
+  private demandModel({ bytes, filled }: Coming, wanted: number): void {
+    const begun = new TextDecoder().decode(bytes.subarray(0, Math.min(filled, MAGIC.length)));
+    if (begun === MAGIC || (filled < Math.min(wanted, MAGIC.length) && MAGIC.startsWith(begun))) return;
+    const page = /^\s*</.test(begun);
+    throw new PocketError("no-model", `${this.record.name} is no model: ${page ? "what came is a web page" : "it is no GGUF file"}`,
+      this.origin.file ? "choose a file whose name ends in .gguf" : "check the address; it may be one that asks to sign in, or of a page about the file");
   }
 
   private keep(bytes: Uint8Array): void {

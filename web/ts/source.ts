@@ -25,7 +25,7 @@ export async function resolve(source: Source, signal?: AbortSignal): Promise<Ori
   if ("key" in source) {
     const model = (await list()).find(({ key }) => key === source.key);
     if (!model) throw new PocketError("not-found", "this model is not in the browser's storage", "add it again");
-    if (model.damaged) throw new PocketError("corrupt", "what is known of this model is damaged", "delete it and add it again");
+    if (model.damaged) throw new PocketError("corrupt", `${model.name} is damaged: ${model.damaged}`, "delete it and add it again");
     return { name: model.name, url: model.url, sha256: model.sha256 };
   }
   const sha256 = source.sha256?.toLowerCase();
@@ -34,7 +34,7 @@ export async function resolve(source: Source, signal?: AbortSignal): Promise<Ori
   const url = `${endpoint}/${repo}/resolve/${encodeURIComponent(revision)}/${file.split("/").map(encodeURIComponent).join("/")}`;
   // What is here needs no hub.
   const here = await folder().then(async (models) => readRecord(models, await keyOf(url))).catch(() => undefined);
-  return { name: nameOf(url), url, sha256: sha256 ?? (here?.complete ? undefined : await published({ repo, file, revision, endpoint }, signal)) };
+  return { name: nameOf(url), url, sha256: sha256 ?? (here?.complete && !here.damaged ? undefined : await published({ repo, file, revision, endpoint }, signal)) };
 }
 
 /** The checksum that the hub has of a file; without it the file is taken as it comes. */

@@ -23,13 +23,13 @@ export interface ModelRecord {
   complete: boolean;
   /** Milliseconds since 1970. */
   created: number;
+  /** Why it can only be deleted, or fetched anew from its address. */
+  damaged?: string | undefined;
 }
 
 /** A model in the list: its record, and how much of it has come. */
 export interface StoredModel extends ModelRecord {
   storedBytes: number;
-  /** Its record cannot be read: it takes room, and can only be deleted. */
-  damaged?: boolean;
 }
 
 /** What the browser lets this site keep. */
@@ -99,7 +99,7 @@ export async function list(): Promise<StoredModel[]> {
     }
     // The record is written before the first byte of the model.
     const size = await bytesOf("model.bin");
-    if (size > 0) models.push({ key: model.name, name: `Damaged model ${model.name}`, url: "", size, complete: false, created: 0, storedBytes: size, damaged: true });
+    if (size > 0) models.push({ key: model.name, name: `Damaged model ${model.name}`, url: "", size, complete: false, created: 0, storedBytes: size, damaged: "what was noted of it cannot be read" });
   }
   return models.sort((a, b) => a.name.localeCompare(b.name));
 }

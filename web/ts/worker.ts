@@ -154,12 +154,15 @@ async function load(context: Context, source: Origin | { shape: string }, option
   } else {
     model = await Model.open(source, terms(context, options, room, came));
     try {
+      await unlessAborted(signal, model.first());
       engine = await unlessAborted(signal, Engine.load(source.name, model, text, uploaded));
       await model.finish();
     } catch (error) {
-      const failure = model.failure;
+      const failure = model.failure ?? error;
+      const { code, message } = failure as Partial<Failure>;
+      if (code === "corrupt") await model.condemn(String(message));
       model.close();
-      throw failure ?? error;
+      throw failure;
     }
   }
   const info = JSON.parse(engine.info());
