@@ -269,14 +269,7 @@ impl Kernel {
         let (needs, mut names) = (self.needs, Vec::new());
         if needs.heads {
             names.push(if ways.eight_keys { "keys_eight".into() } else { "keys_tiled".into() });
-            let whole_eights = variant.heads.is_some_and(|heads| heads.head_dim.is_multiple_of(8));
-            if ways.eight_keys && variant.cache == Some(CacheFormat::F16) && whole_eights {
-                names.push("cache_f16_eight".into());
-                return names;
-            }
-            if ways.eight_keys {
-                names.push("eights_of_quads".into());
-            } else {
+            if !ways.eight_keys {
                 names.push(if ways.four_lanes { "key_lanes".into() } else { "key_lane".into() });
             }
         }
@@ -389,8 +382,6 @@ fn fragment(name: &str) -> &'static str {
         "reduce_subgroup" => include_str!("../../shaders/lib/reduce_subgroup.wgsl"),
         "cache_f32" => include_str!("../../shaders/lib/cache_f32.wgsl"),
         "cache_f16" => include_str!("../../shaders/lib/cache_f16.wgsl"),
-        "cache_f16_eight" => include_str!("../../shaders/lib/cache_f16_eight.wgsl"),
-        "eights_of_quads" => include_str!("../../shaders/lib/eights_of_quads.wgsl"),
         "cache_q8_0" => include_str!("../../shaders/lib/cache_q8_0.wgsl"),
         "cache_q4_0" => include_str!("../../shaders/lib/cache_q4_0.wgsl"),
         "cache_store_plain" => include_str!("../../shaders/lib/cache_store_plain.wgsl"),
