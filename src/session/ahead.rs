@@ -16,9 +16,7 @@ use std::collections::VecDeque;
 /// Most tokens of a submit: the device's ring holds as many as two submits bring.
 pub const MAX_TOKENS_PER_SUBMIT: usize = DRAWN_TOKENS / 2;
 /// Submits under way at once.
-const FLIGHTS: usize = 2;
-/// What a submit should take of the device's time: long enough for its costs not to count, short enough to stream.
-const SUBMIT_S: f64 = 0.03;
+pub(super) const FLIGHTS: usize = 2;
 
 /// What the device's buffers for choosing hold, and where results come back.
 #[derive(Debug)]
@@ -130,45 +128,18 @@ pub(super) struct Ahead {
     n_left: usize,
     /// The logits of the context's last token are there, and nothing was chosen from them.
     fresh: bool,
-    pace: Pace,
-}
-
-/// How many tokens a submit is for.
-#[derive(Debug)]
-struct Pace {
-    n_tokens: usize,
-    /// Adapts to the time that a token takes.
-    adapts: bool,
-    /// When tokens came back last.
-    landed_s: Option<f64>,
-}
-
-impl Pace {
-    fn new(fixed: Option<usize>) -> Self {
-        let n_tokens = fixed.unwrap_or(1).clamp(1, MAX_TOKENS_PER_SUBMIT);
-        Self { n_tokens, adapts: fixed.is_none(), landed_s: None }
-    }
-
-    /// With two submits under way, the device works on one from when the one before came back.
-    fn landed(&mut self, n_tokens: usize, now_s: f64) {
-        let since = self.landed_s.replace(now_s);
-        if let Some(since) = since.filter(|_| self.adapts) {
-            let wanted = SUBMIT_S * n_tokens as f64 / (now_s - since).max(1e-6);
-            self.n_tokens = (wanted as usize).clamp(1, MAX_TOKENS_PER_SUBMIT.min(2 * self.n_tokens));
-        }
-    }
 }
 
 impl Ahead {
     /// For an answer to the context of `session`, whose last logits are there.
-    pub fn new(session: &Session, max_tokens: Option<usize>) -> Self {
+    pub fn new(session: &mut Session, max_tokens: Option<usize>) -> Self {
+        session.pace.begin();
         Self {
             flights: VecDeque::with_capacity(FLIGHTS),
             ready: VecDeque::with_capacity(2 * DRAWN_TOKENS),
             n_fed: session.n_cached,
             n_left: max_tokens.unwrap_or(usize::MAX),
             fresh: true,
-            pace: Pace::new(session.tokens_per_submit),
         }
     }
 
@@ -195,7 +166,7 @@ impl Ahead {
             let launched = self.flights.pop_front().expect("whoever asks for a token has appended the one before");
             let n = launched.n;
             session.land(launched, &mut self.ready).await?;
-            self.pace.landed(n, now_s());
+            session.pace.landed(n, now_s());
             self.launch(session).await?;
         }
         checked(self.ready.pop_front().expect("a submit brings a token"))
@@ -225,7 +196,7 @@ impl Ahead {
             let (engine, context) = (session.engine.clone(), session.context);
             session.room.reserve(&engine, session.n_cached, context, true).await?;
         }
-        let most = self.pace.n_tokens.min(self.n_left).min(session.capacity() - self.n_fed);
+        let most = session.pace.n_tokens().min(self.n_left).min(session.capacity() - self.n_fed);
         let may_run = |n: &usize| {
             let end = self.n_fed + n;
             end <= session.n_cached + most_ahead(session, end) && has_angles(session, end)

@@ -4,6 +4,7 @@ mod ahead;
 mod engine;
 mod generate;
 mod needs;
+pub mod pace;
 mod room;
 mod saved;
 mod tuned;
@@ -23,6 +24,7 @@ use crate::{
     platform::now_s,
 };
 use ahead::Picker;
+use pace::Pace;
 use room::Room;
 use std::{
     borrow::Cow,
@@ -70,7 +72,8 @@ pub struct Session {
     logits_of: usize,
     step: Vec<u32>,
     context: usize,
-    tokens_per_submit: Option<usize>,
+    /// Of tokens in a submit, from answer to answer.
+    pace: Pace,
     /// Of the rope table that the keys in the cache were rotated by.
     first_angle_row: usize,
     stop: Option<Arc<AtomicBool>>,
@@ -103,7 +106,7 @@ impl Session {
             logits_of: 0,
             step: Vec::with_capacity(STEP_HEAD_WORDS + full.max_tokens),
             context,
-            tokens_per_submit: options.tokens_per_submit,
+            pace: Pace::new(options.tokens_per_submit),
             first_angle_row: 0,
             stop: None,
             engine,

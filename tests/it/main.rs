@@ -13,6 +13,7 @@ mod hub_server;
 mod kernels;
 mod measure;
 mod method;
+mod pace;
 mod packed;
 mod plan;
 mod pull;

@@ -1,0 +1,89 @@
+//! How many tokens one submit is for: as many as take some time on a fast device, and more where the CPU hears late that a
+//! submit is done.
+
+use super::ahead::{FLIGHTS, MAX_TOKENS_PER_SUBMIT};
+
+/// What a submit should take of the device's time: long enough for its costs not to count, short enough to stream.
+const SUBMIT_S: f64 = 0.03;
+/// Text that comes less often than this does not stream.
+const LATE_S: f64 = 0.25;
+/// Submits of a measurement: each of those under way twice, since where results are looked for at intervals, two may come
+/// at once.
+const WINDOW: usize = 2 * FLIGHTS;
+/// Twice as many tokens a submit have to be so much faster: less may be chance.
+const WORTH_IT: f64 = 1.15;
+
+/// Tokens of a submit, adapted to how fast they come back.
+#[derive(Debug)]
+pub struct Pace {
+    n_tokens: usize,
+    adapts: bool,
+    /// Since when tokens are counted, how many came since, in how many submits; `None` before the first.
+    since: Option<(f64, usize, usize)>,
+    /// Submits to come that are of another size, or of another answer.
+    n_others: usize,
+    /// Tokens a second with half as many, while this many are on trial.
+    half_per_s: Option<f64>,
+    /// More were tried and did not pay.
+    is_settled: bool,
+}
+
+impl Pace {
+    /// `fixed`, or one for a beginning.
+    pub fn new(fixed: Option<usize>) -> Self {
+        let n_tokens = fixed.unwrap_or(1).clamp(1, MAX_TOKENS_PER_SUBMIT);
+        let adapts = fixed.is_none();
+        Self { n_tokens, adapts, since: None, n_others: 0, half_per_s: None, is_settled: false }
+    }
+
+    /// Tokens of the next submit.
+    pub fn n_tokens(&self) -> usize {
+        self.n_tokens
+    }
+
+    /// An answer begins: what came before is no measure of it.
+    pub fn begin(&mut self) {
+        (self.since, self.n_others) = (None, 0);
+    }
+
+    /// A submit of `n_tokens` came back at `now_s`, by any clock that does not go back.
+    pub fn landed(&mut self, n_tokens: usize, now_s: f64) {
+        if !self.adapts {
+            return;
+        }
+        if self.n_others > 0 {
+            self.n_others -= 1;
+            self.since = Some((now_s, 0, 0));
+            return;
+        }
+        let Some((since_s, n, n_landed)) = self.since else {
+            self.since = Some((now_s, 0, 0));
+            return;
+        };
+        let (n, n_landed) = (n + n_tokens, n_landed + 1);
+        self.since = Some((since_s, n, n_landed));
+        if n_landed == WINDOW {
+            let n_before = self.n_tokens;
+            self.adapt(n as f64 / (now_s - since_s).max(1e-6));
+            self.since = Some((now_s, 0, 0));
+            // Those under way were submitted before.
+            self.n_others = if self.n_tokens == n_before { 0 } else { FLIGHTS };
+        }
+    }
+
+    fn adapt(&mut self, per_s: f64) {
+        let n = self.n_tokens;
+        if self.half_per_s.take().is_some_and(|half_per_s| per_s < WORTH_IT * half_per_s) {
+            (self.n_tokens, self.is_settled) = (n / 2, true);
+            return;
+        }
+        let in_time = ((SUBMIT_S * per_s) as usize).clamp(1, MAX_TOKENS_PER_SUBMIT);
+        if in_time >= 2 * n {
+            self.n_tokens = in_time.min(4 * n);
+        } else if n > 1 && n as f64 / per_s > LATE_S {
+            self.n_tokens = n / 2;
+        } else if !self.is_settled && 2 * n <= MAX_TOKENS_PER_SUBMIT && 2.0 * n as f64 / per_s <= LATE_S {
+            (self.n_tokens, self.half_per_s) = (2 * n, Some(per_s));
+        }
+    }
+}
