@@ -1,5 +1,5 @@
 // Everything that browsers must show: `node run.mjs POCKETLM`, the program whose ids they must generate too.
-// One test after another, since two would share two cores; each says how long it took.
+// One test after another, but for some that wait, since two would share two cores; each says how long it took.
 import { fileURLToPath } from "node:url";
 import { execFileSync } from "node:child_process";
 import { serve } from "../serve.mjs";
@@ -31,14 +31,17 @@ const given = { server, program, model: `/models/${MODEL}`, prompt: PROMPT, opti
 let failed = 0;
 const run = async (name, test) => {
   if (wanted.length && !wanted.some((word) => name.includes(word))) return;
-  failed += await section(name, test);
+  const n = await section(name, test);
+  failed += n;
 };
 /** What takes minutes. */
 run.whenAsked = (name, test) => wanted.length ? run(name, test) : undefined;
 
-await firefoxTests(run, given);
+// Downloads wait for cuts and stalls most of the time, and Firefox for its clock.
+const beside = await serve();
+await Promise.all([firefoxTests(run, { ...given, server: beside }), downloadTests(run, given)]);
+beside.close();
 await apiTests(run, given);
-await downloadTests(run, given);
 await limitTests(run, given);
 await packageTests(run, given);
 await phoneTests(run, given);
