@@ -124,7 +124,9 @@ pub async fn search(
         // As long for finding out what runs as for timing it.
         let (choices, n_tried) =
             right(gpu, (first.kernel, first.variant), subject.all.clone(), begun_s + left_s / 2.0).await?;
-        let times = time(gpu, plan, (memory, weights), &subject, &choices, options.method).await?;
+        let share_s = (options.budget_s - (now_s() - start_s)) / (choices.len() * subject.batches.len()).max(1) as f64;
+        let method = Method { budget_s: options.method.budget_s.min(share_s.max(0.0)), ..options.method };
+        let times = time(gpu, plan, (memory, weights), &subject, &choices, method).await?;
         let candidates: Vec<_> = choices.iter().copied().zip(times).filter(|(_, s)| s.is_finite()).collect();
         let best = candidates.iter().copied().min_by(|a, b| a.1.total_cmp(&b.1));
         let usual_s = candidates.iter().find(|candidate| candidate.0 == usual).map(|candidate| candidate.1);
