@@ -1,11 +1,12 @@
 // The site in a phone's window, touched: load, chat, stop, reload offline, go on, delete. And the doctor's page.
 import { newPage, open, PHONE } from "./browser.mjs";
 import { check, same } from "./check.mjs";
+import { sameForm } from "./reports.mjs";
 
 /** A task of the page that is longer is felt. */
 const LONG_MS = 50;
 
-export async function phoneTests(run, { server, model }) {
+export async function phoneTests(run, { server, program, model }) {
   const { context, close } = await open(PHONE);
   const name = model.split("/").pop();
   const shots = process.env.SHOTS;
@@ -115,10 +116,14 @@ export async function phoneTests(run, { server, model }) {
     const speed = await page.evaluate(() => measured().report);
     same("tests", speed.rows.map(({ test }) => test.replace(/\d+/, "N")), ["ppN", "tgN"]);
     check("a token dispatches something and creates nothing", speed.rows[1].per_step.dispatches > 5 && speed.rows[1].per_step.created === 0, JSON.stringify(speed.rows[1].per_step));
+    const shape = ["--shape", "tiny-llama", "-p", "16", "-r", "2", "--no-tune"];
+    sameForm(speed, program, "bench", ...shape, "-n", "4", "--format", "json");
     await shot("speed");
     await page.getByRole("button", { name: "Measure kernels" }).tap();
     await page.frameLocator("iframe.report").locator("svg").first().waitFor({ timeout: 240_000 });
-    const { phases, about } = await page.evaluate(() => measured().report);
+    const report = await page.evaluate(() => measured().report);
+    sameForm(report, program, "kernels", ...shape, "--quick", "--json");
+    const { phases, about } = report;
     same("phases", phases.map(({ phase }) => phase), ["decode", "choice", "draw", "prompt", "logits"]);
     check("there are kernels in each", phases.every(({ rows }) => rows.length > 0));
     await shot("kernels");
