@@ -5,7 +5,9 @@ use crate::{
     SessionOptions,
     backend::Gpu,
     error::Error,
-    measure::{About, Examination, ExamineOptions, Subject, SubjectOptions, compare, examine, page, read, table},
+    measure::{
+        About, Comparison, Examination, ExamineOptions, Subject, SubjectOptions, compare, examine, page, read, table,
+    },
     platform::PartialFile,
     timing::Method,
 };
@@ -59,14 +61,29 @@ fn files(folder: &Path) -> Result<[(PathBuf, PartialFile); 2], Error> {
     Ok([open("kernels.json")?, open("kernels.html")?])
 }
 
+/// Writes a result as JSON and as a page.
+fn write_files(folder: &Path, found: &Examination, compared: Option<&Comparison>) -> anyhow::Result<()> {
+    let texts = [format!("{}\n", serde_json::to_string_pretty(found)?), page::page(found, compared)];
+    for ((path, mut file), text) in files(folder)?.into_iter().zip(texts) {
+        let written = file.write_all(text.as_bytes()).and_then(|()| file.finish(true));
+        written.map_err(|source| Error::Write { path: path.clone(), source })?;
+        eprintln!("wrote {}", path.display());
+    }
+    Ok(())
+}
+
 impl Kernels {
     pub fn execute(self) -> anyhow::Result<ExitCode> {
         // What cannot be compared with is said before a minute has gone by.
         let old = self.compare.as_deref().map(read).transpose()?;
-        // Nor what cannot be written to.
-        let files = self.out.as_deref().map(files).transpose()?;
+        // So is what cannot be written to; nothing lies there meanwhile that an interrupt would leave behind.
+        if let Some(folder) = &self.out {
+            drop(files(folder)?);
+        }
         let found = pollster::block_on(self.measure())?;
         let compared = old.as_ref().map(|old| compare(old, &found));
+        // Whoever reads the table may stop, and what cannot be written is printed all the same.
+        let written = self.out.as_deref().map(|folder| write_files(folder, &found, compared.as_ref()));
         let mut out = std::io::BufWriter::new(std::io::stdout().lock());
         match self.json {
             true => writeln!(out, "{}", serde_json::to_string_pretty(&found)?)?,
@@ -78,12 +95,7 @@ impl Kernels {
             if self.json { eprint!("{text}") } else { write!(out, "{text}")? }
         }
         out.flush()?;
-        let texts = [format!("{}\n", serde_json::to_string_pretty(&found)?), page::page(&found, compared.as_ref())];
-        for ((path, mut file), text) in files.into_iter().flatten().zip(texts) {
-            let written = file.write_all(text.as_bytes()).and_then(|()| file.finish(true));
-            written.map_err(|source| Error::Write { path: path.clone(), source })?;
-            eprintln!("wrote {}", path.display());
-        }
+        written.transpose()?;
         Ok(ExitCode::SUCCESS)
     }
 

@@ -60,14 +60,14 @@ impl Tune {
             bar.finish_and_clear();
             saved = Some(kept.save(&engine.gpu));
         }
-        // What was found is shown even if it cannot be written.
+        // Whoever reads the list may stop, and what cannot be written is printed all the same.
+        let exported = self.export.as_deref().map(|file| kept.export(file));
         let mut out = std::io::stdout().lock();
         writeln!(out, "{} ({}, {}, wgpu {})", kept.adapter, kept.backend, kept.driver, kept.wgpu)?;
         for (key, shape) in &kept.shapes {
             writeln!(out, "{}", line(key, shape))?;
         }
-        if let Some(file) = &self.export {
-            kept.export(file)?;
+        if let (Some(file), Some(())) = (&self.export, exported.transpose()?) {
             eprintln!("wrote {}", file.display());
         }
         if let Some(path) = saved.transpose()?.flatten() {

@@ -150,7 +150,7 @@ impl Gguf {
     /// Reads the header of `source`; the weights stay where they are.
     ///
     /// Errors: [`Error::Corrupt`] for anything that breaks the format, [`Error::Unsupported`] for an unknown version
-    /// or weight format.
+    /// or weight format, and for arrays of arrays in the metadata.
     pub async fn read(source: Arc<ByteSource>) -> Result<Self> {
         let mut header = Header::new(&source);
         if header.take(4).await? != *b"GGUF" {
@@ -325,6 +325,12 @@ impl<'a> Header<'a> {
                 strings.push(self.string().await?);
             }
             return Ok(Value::Strings(strings));
+        }
+        if kind == 9 {
+            // The format allows it; nobody was seen to use it.
+            let (what, supported) =
+                ("an array of arrays in the metadata".into(), "arrays of strings and numbers".into());
+            return Err(Error::Unsupported { what, supported });
         }
         let size = scalar_bytes(kind).ok_or_else(|| self.corrupt(format!("array of metadata type {kind}")))?;
         let n = self.count("array elements", size).await?;

@@ -18,7 +18,7 @@ const MANY: usize = 4;
 /// A time that is in both.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Change {
-    /// Such as `decode matvec 1536 x 576`.
+    /// Such as `decode 1 @ 256: matvec 1536 x 576 ffn_down`: the phase, then what is in it.
     pub name: String,
     pub old_s: f64,
     pub new_s: f64,
@@ -152,8 +152,12 @@ fn steers(c: char) -> bool {
 /// Phases most of whose times went the same way: noise within a run does not show what was different between two.
 fn drifts(changes: &[Change]) -> Vec<String> {
     let phase = |change: &Change| change.name.split_once(": ").map_or(String::new(), |(phase, _)| phase.to_string());
-    let mut phases: Vec<String> = changes.iter().map(phase).collect();
-    phases.dedup();
+    let mut phases: Vec<String> = Vec::new();
+    for name in changes.iter().map(phase) {
+        if !phases.contains(&name) {
+            phases.push(name);
+        }
+    }
     let drift = |name: &String| {
         let of: Vec<&Change> = changes.iter().filter(|change| phase(change) == *name).collect();
         let slower = of.iter().filter(|change| change.is_regression()).count();

@@ -20,11 +20,9 @@ pub struct Pace {
     adapts: bool,
     /// Since when tokens are counted, how many came since, in how many submits; `None` before the first.
     since: Option<(f64, usize, usize)>,
-    /// Submits to come that are of another size, or of another answer.
-    n_others: usize,
     /// Tokens a second with half as many, while this many are on trial.
     half_per_s: Option<f64>,
-    /// More were tried and did not pay.
+    /// More were tried in this answer and did not pay.
     is_settled: bool,
 }
 
@@ -33,7 +31,7 @@ impl Pace {
     pub fn new(fixed: Option<usize>) -> Self {
         let n_tokens = fixed.unwrap_or(1).clamp(1, MAX_TOKENS_PER_SUBMIT);
         let adapts = fixed.is_none();
-        Self { n_tokens, adapts, since: None, n_others: 0, half_per_s: None, is_settled: false }
+        Self { n_tokens, adapts, since: None, half_per_s: None, is_settled: false }
     }
 
     /// Tokens of the next submit.
@@ -41,9 +39,12 @@ impl Pace {
         self.n_tokens
     }
 
-    /// An answer begins: what came before is no measure of it.
+    /// An answer begins: what came before, maybe deep in another conversation, is no measure of it.
     pub fn begin(&mut self) {
-        (self.since, self.n_others) = (None, 0);
+        (self.since, self.is_settled) = (None, false);
+        if self.half_per_s.take().is_some() {
+            self.n_tokens /= 2;
+        }
     }
 
     /// A submit of `n_tokens` came back at `now_s`, by any clock that does not go back.
@@ -51,23 +52,17 @@ impl Pace {
         if !self.adapts {
             return;
         }
-        if self.n_others > 0 {
-            self.n_others -= 1;
-            self.since = Some((now_s, 0, 0));
-            return;
-        }
-        let Some((since_s, n, n_landed)) = self.since else {
+        // Submitted before the number changed, or cut short by the end of the context: others are counted from here on.
+        let counts = n_tokens == self.n_tokens;
+        let Some((since_s, n, n_landed)) = self.since.filter(|_| counts) else {
             self.since = Some((now_s, 0, 0));
             return;
         };
         let (n, n_landed) = (n + n_tokens, n_landed + 1);
         self.since = Some((since_s, n, n_landed));
         if n_landed == WINDOW {
-            let n_before = self.n_tokens;
             self.adapt(n as f64 / (now_s - since_s).max(1e-6));
             self.since = Some((now_s, 0, 0));
-            // Those under way were submitted before.
-            self.n_others = if self.n_tokens == n_before { 0 } else { FLIGHTS };
         }
     }
 

@@ -210,8 +210,8 @@ async fn right(
     // Choices that differ by parameters only share what is built.
     let mut known: Vec<(Variant, bool)> = Vec::new();
     let (mut right, mut n_tried) = (Vec::new(), 0);
-    // Built together where there are cores for it.
-    for some in choices.chunks(platform::n_at_once()) {
+    // Built together where there are cores for it, but few at a time: between them the budget is looked at.
+    for some in choices.chunks(platform::n_at_once().min(4)) {
         if n_tried > 0 && now_s() >= until_s {
             break;
         }

@@ -259,7 +259,17 @@ fn times_that_change_together_are_doubtful() {
     };
     let found = compare(&many(200e-6, 0), &many(200e-6, 5));
     assert_eq!(found.regressions.len(), 5);
-    assert!(found.doubts.iter().any(|doubt| doubt.contains("slower together")), "{found:?}");
+    let n_doubts = |found: &pocketlm::measure::Comparison| {
+        found.doubts.iter().filter(|doubt| doubt.contains("slower together")).count()
+    };
+    assert_eq!(n_doubts(&found), 1, "{found:?}");
+    // Of each phase once, though its rows and its whole are told apart.
+    let twice = |n_slower| {
+        let mut two = many(200e-6, n_slower);
+        two.phases.push(PhaseReport { phase: "prompt".into(), ..two.phases[0].clone() });
+        two
+    };
+    assert_eq!(n_doubts(&compare(&twice(0), &twice(5))), 2);
     let found = compare(&many(200e-6, 0), &many(200e-6, 2));
     assert_eq!((found.regressions.len(), found.doubts.len()), (2, 0), "{found:?}");
 }

@@ -42,6 +42,21 @@ fn a_device_that_tells_late_gets_more_at_once() {
     }
 }
 
+/// One session serves all conversations: what did not pay deep in one of them may pay in the next.
+#[test]
+fn a_new_answer_is_measured_anew() {
+    let mut pace = Pace::new(None);
+    let (_, deep) = answer(&mut pace, 100, 0.12, 1e-4, 0.1);
+    assert_eq!(deep, 1);
+    let (per_s, n) = answer(&mut pace, 1000, 0.005, 1e-4, 0.1);
+    assert!(per_s > 140.0, "{per_s}, {n} at once");
+    // An answer that ends while more are on trial leaves no measure for one that is deeper.
+    let mut pace = Pace::new(None);
+    answer(&mut pace, 7, 0.02, 1e-4, 0.0);
+    let (_, n) = answer(&mut pace, 1000, 0.1, 1e-4, 0.0);
+    assert_eq!(n, 1);
+}
+
 #[test]
 fn a_slow_device_gets_one_at_a_time() {
     for token_s in [0.03, 0.1, 1.0] {

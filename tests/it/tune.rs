@@ -97,7 +97,10 @@ fn other_devices_files_and_damaged_ones_are_refused() {
 fn foreign_choices_are_not_used() {
     let engine = model();
     let [(plan, batch), _] = engine.tuning_plans();
-    let kept = found(&engine);
+    let mut kept = found(&engine);
+    // Others than the usual ones, which come first and need no file.
+    kept.shapes.retain(|_, shape| shape.candidates.len() > 1);
+    kept.shapes.values_mut().for_each(|shape| shape.choice = shape.candidates[shape.candidates.len() - 1].0);
     let all = pollster::block_on(usable(&engine.gpu, &kept, (&plan, batch))).expect("it runs");
     assert!(!all.is_empty());
     let spoil = |change: fn(&mut pocketlm::tune::KeptShape)| {

@@ -83,7 +83,6 @@ function openNew(): void {
 }
 
 async function forget(id: string): Promise<void> {
-  const shown = id === shownId();
   let chat: Chat | undefined;
   try {
     chat = await deleteChat(id);
@@ -91,6 +90,8 @@ async function forget(id: string): Promise<void> {
     byId("kept").replaceChildren(notKept(error));
     return closeDrawer();
   }
+  // Another may have been opened meanwhile, or this one.
+  const shown = id === shownId();
   if (shown) openNew();
   else await listChats();
   if (chat) offerUndo(`“${chat.title}” is deleted`, () => void restore(chat, shown));
@@ -100,7 +101,8 @@ async function restore(chat: Chat, show: boolean): Promise<void> {
   try {
     await restoreChat(chat);
   } catch (error) {
-    return byId("kept").replaceChildren(notKept(error));
+    byId("kept").replaceChildren(notKept(error));
+    return offerUndo(`“${chat.title}” is deleted`, () => void restore(chat, show));
   }
   announce(`“${chat.title}” is back`);
   if (show) await open(chat.id);

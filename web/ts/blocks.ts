@@ -50,7 +50,9 @@ export class Blocks implements PageFile {
   }
 
   static async open(home: FileSystemDirectoryHandle, record: ModelRecord, digests: Digests, signal: AbortSignal): Promise<Blocks> {
-    const file = (name: string) => home.getFileHandle(name).then((handle) => handle.getFile()).catch(() => {
+    const file = (name: string) => home.getFileHandle(name).then((handle) => handle.getFile()).catch((error) => {
+      // Storage that cannot be read now may be read later.
+      if ((error as Error).name !== "NotFoundError") throw error;
       throw new PocketError("corrupt", `${record.name} is no longer in this browser's storage`, "delete the model and add it again");
     });
     const hashes = await (await file("blocks.bin")).text();
@@ -110,7 +112,9 @@ export class Blocks implements PageFile {
   /** What the server has there now; nothing if it has none. Fails where it does not answer, which it may later. */
   private async again(start: number, end: number): Promise<Uint8Array | undefined> {
     const answer = await fetch(this.record.url, { headers: { Range: `bytes=${start}-${end - 1}` }, cache: "no-store", signal: this.signal });
-    if (answer.status >= 500 || answer.status === 429) throw new TypeError(`the server answers ${answer.status}`);
-    return answer.status === 206 ? new Uint8Array(await answer.arrayBuffer()) : undefined;
+    if (answer.status === 206) return new Uint8Array(await answer.arrayBuffer());
+    // Without ranges, gone, or shorter now; whatever else it says may be otherwise later.
+    if ([200, 404, 410, 416].includes(answer.status)) return undefined;
+    throw new TypeError(`the server answers ${answer.status}`);
   }
 }
