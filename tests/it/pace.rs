@@ -57,6 +57,21 @@ fn a_new_answer_is_measured_anew() {
     assert_eq!(n, 1);
 }
 
+/// A machine that is busy now and then: what chance has brought does not last.
+#[test]
+fn chance_does_not_last() {
+    let mut pace = Pace::new(None);
+    for _ in 0..3 {
+        // So slow at first that anything is faster.
+        answer(&mut pace, 12, 0.1, 1e-4, 0.0);
+        answer(&mut pace, 100, 0.03, 1e-4, 0.0);
+    }
+    for _ in 0..4 {
+        answer(&mut pace, 100, 0.03, 1e-4, 0.0);
+    }
+    assert_eq!(pace.n_tokens(), 1);
+}
+
 #[test]
 fn a_slow_device_gets_one_at_a_time() {
     for token_s in [0.03, 0.1, 1.0] {
