@@ -113,6 +113,7 @@ pub fn parse(file: &str, json: &[u8]) -> Result<Examination> {
 /// Compares what both have measured.
 pub fn compare(old: &Examination, new: &Examination) -> Comparison {
     let mut found = Comparison { doubts: doubts(old, new), ..Comparison::default() };
+    let phases = &new.phases;
     let (old, mut new) = (timings(old), timings(new));
     let mut changes = Vec::new();
     for (name, before) in old {
@@ -138,7 +139,7 @@ pub fn compare(old: &Examination, new: &Examination) -> Comparison {
     found.only_new = new.into_iter().map(|(name, _)| name).collect();
     found.regressions.sort_by(|a, b| b.factor().total_cmp(&a.factor()));
     found.improvements.sort_by(|a, b| a.factor().total_cmp(&b.factor()));
-    found.doubts.extend(drifts(&changes));
+    found.doubts.extend(drifts(phases, &changes));
     found
 }
 
@@ -150,16 +151,10 @@ fn steers(c: char) -> bool {
 }
 
 /// Phases most of whose times went the same way: noise within a run does not show what was different between two.
-fn drifts(changes: &[Change]) -> Vec<String> {
-    let phase = |change: &Change| change.name.split_once(": ").map_or(String::new(), |(phase, _)| phase.to_string());
-    let mut phases: Vec<String> = Vec::new();
-    for name in changes.iter().map(phase) {
-        if !phases.contains(&name) {
-            phases.push(name);
-        }
-    }
-    let drift = |name: &String| {
-        let of: Vec<&Change> = changes.iter().filter(|change| phase(change) == *name).collect();
+fn drifts(phases: &[PhaseReport], changes: &[Change]) -> Vec<String> {
+    let drift = |phase: &PhaseReport| {
+        let name = phase_name(phase);
+        let of: Vec<&Change> = changes.iter().filter(|change| change.name.starts_with(&format!("{name}: "))).collect();
         let slower = of.iter().filter(|change| change.is_regression()).count();
         let faster = of.iter().filter(|change| change.is_improvement()).count();
         let (n, how) = if slower > faster { (slower, "slower") } else { (faster, "faster") };

@@ -146,16 +146,15 @@ fn rows(phase: &PhaseReport) -> String {
          <th class=\"l\">limit</th><th class=\"rest\">×</th><th class=\"rest\">±</th><th class=\"rest\">moves</th>\
          <th class=\"rest\">bytes/s</th><th class=\"rest\">op/s</th></tr></thead><tbody>",
     );
+    // Of times that are believed: what is refused has no part of them.
+    let all_s: f64 = phase.rows.iter().filter_map(|row| Some(row.count as f64 * row.believed_s()?)).sum();
     for (i, row) in phase.rows.iter().enumerate() {
-        out.push_str(&row_cells(i + 1, colour(&row.kernel), row, phase));
+        out.push_str(&row_cells(i + 1, colour(&row.kernel), row, all_s));
     }
     out + "</tbody></table></div>"
 }
 
-fn row_cells(n: usize, colour: usize, row: &KernelRow, phase: &PhaseReport) -> String {
-    let total_s = |s: f64| row.count as f64 * s;
-    // Of times that are believed: what is refused has no part of them.
-    let all_s: f64 = phase.rows.iter().filter_map(|row| Some(row.count as f64 * row.believed_s()?)).sum();
+fn row_cells(n: usize, colour: usize, row: &KernelRow, all_s: f64) -> String {
     let believed = |show: &dyn Fn(f64) -> String| row.believed_s().map_or("–".into(), show);
     let shown = |value: Option<f64>, unit| value.map_or("–".into(), |v| rate(v, unit));
     let limit = match (&row.problem, row.limit) {
@@ -177,7 +176,7 @@ fn row_cells(n: usize, colour: usize, row: &KernelRow, phase: &PhaseReport) -> S
         escape(&row.kernel),
         escape(&row.variant),
         believed(&time),
-        believed(&|s| percent(total_s(s) / all_s)),
+        believed(&|s| percent(row.count as f64 * s / all_s)),
         row.count,
         believed(&|_| percent(row.timing.noise())),
         row.work.map_or("–".into(), |work| bytes(work.bytes())),

@@ -222,9 +222,12 @@ async fn right(
         for (&choice, &variant) in some.iter().zip(&wanted) {
             let is_right = match known.iter().find(|(v, _)| *v == variant) {
                 Some(&(_, is_right)) => is_right,
-                None => agrees(gpu, kernel, variant).await?,
+                None => {
+                    let is_right = agrees(gpu, kernel, variant).await?;
+                    known.push((variant, is_right));
+                    is_right
+                }
             };
-            known.push((variant, is_right));
             right.extend(is_right.then_some(choice));
             n_tried += 1;
         }

@@ -17,11 +17,15 @@ fn model() -> Engine {
 }
 
 fn logits(engine: Engine) -> (Engine, Vec<f32>) {
+    logits_after(engine, &[3, 14, 15, 92])
+}
+
+fn logits_after(engine: Engine, text: &[u32]) -> (Engine, Vec<f32>) {
     let engine = Arc::new(engine);
     // Choices are remembered by format, so the session has the one that was searched.
     let options = SessionOptions::default();
     let mut session = pollster::block_on(Session::new(engine.clone(), &options)).expect("a session opens");
-    feed(&mut session, &[3, 14, 15, 92]);
+    feed(&mut session, text);
     let logits = feed(&mut session, &[65]);
     drop(session);
     (Arc::try_unwrap(engine).expect("nobody else has it"), logits)
@@ -192,14 +196,8 @@ fn every_split_of_keys_gives_the_same_answer() {
 
 /// The logits after a text that several workgroups share where keys are split by 64.
 fn split_logits(engine: Engine, first: u32) -> (Engine, Vec<f32>) {
-    let engine = Arc::new(engine);
-    let mut session =
-        pollster::block_on(Session::new(engine.clone(), &SessionOptions::default())).expect("a session opens");
     let text: Vec<u32> = (first..first + 150).map(|i| 3 + i * 7 % 90).collect();
-    feed(&mut session, &text);
-    let logits = feed(&mut session, &[65]);
-    drop(session);
-    (Arc::try_unwrap(engine).expect("nobody else has it"), logits)
+    logits_after(engine, &text)
 }
 
 #[test]
